@@ -1,0 +1,50 @@
+"""zeroskip: CNN inference that skips the zeros.
+
+>>> import zeroskip as zs
+>>> issubclass(zs.ModelError, zs.ZeroskipError)
+True
+
+Names are imported when first used, so that ``import zeroskip`` is fast and the rooms that need no LLVM
+(`graph`, `encodings`, ...) work without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zeroskip.errors import AlgorithmError as AlgorithmError
+    from zeroskip.errors import CacheWarning as CacheWarning
+    from zeroskip.errors import InputError as InputError
+    from zeroskip.errors import ModelError as ModelError
+    from zeroskip.errors import ZeroskipError as ZeroskipError
+    from zeroskip.images import ImageSet as ImageSet
+    from zeroskip.images import Preprocess as Preprocess
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "AlgorithmError": "zeroskip.errors",
+    "CacheWarning": "zeroskip.errors",
+    "ImageSet": "zeroskip.images",
+    "InputError": "zeroskip.errors",
+    "ModelError": "zeroskip.errors",
+    "Preprocess": "zeroskip.images",
+    "ZeroskipError": "zeroskip.errors",
+}
+"""Public name to the module that defines it; the imports above repeat it for type checkers, and a test compares them."""
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'zeroskip' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
