@@ -33,14 +33,14 @@ _EXPORTS = {
     "Preprocess": "zeroskip.images",
     "ZeroskipError": "zeroskip.errors",
 }
-"""Public name to the module that defines it; the imports above repeat it for type checkers, and a test compares them."""
+"""Public name to its module; the imports above repeat it for type checkers, and a test compares the two."""
 
 __all__ = ["__version__", *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
-        raise AttributeError(f"module 'zeroskip' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
+        raise AttributeError(f"module 'zeroskip' has no attribute {name!r}")
     value = getattr(importlib.import_module(_EXPORTS[name]), name)
     globals()[name] = value
     return value
