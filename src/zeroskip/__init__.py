@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from zeroskip.errors import ModelError as ModelError
     from zeroskip.errors import ZeroskipError as ZeroskipError
     from zeroskip.images import ImageSet as ImageSet
-    from zeroskip.images import Preprocess as Preprocess
+    from zeroskip.preprocess import Preprocess as Preprocess
+    from zeroskip.preprocess import preprocess_for as preprocess_for
 
 __version__ = "0.1.0"
 
@@ -30,8 +31,9 @@ _EXPORTS = {
     "ImageSet": "zeroskip.images",
     "InputError": "zeroskip.errors",
     "ModelError": "zeroskip.errors",
-    "Preprocess": "zeroskip.images",
+    "Preprocess": "zeroskip.preprocess",
     "ZeroskipError": "zeroskip.errors",
+    "preprocess_for": "zeroskip.preprocess",
 }
 """Public name to its module; the imports above repeat it for type checkers, and a test compares the two."""
 
