@@ -1,0 +1,121 @@
+"""Layer-wise least-squares reconstruction: fit the weights that stay, so that the layer answers as before.
+
+For output channel k with kept taps S, inputs x of the *already pruned* network and outputs y of the
+*original* one,
+
+    minimise over w, b:  sum over positions (y - b - sum_{j in S} w_j x_j)^2  +  lambda |w - w0|^2
+
+whose normal equations, with x and y centred on their means, are ``(A[S, S] + lambda I) w = B[S, k] + lambda
+w0[S]`` for ``A = sum x x^T`` and ``B = sum x y^T``. A is gathered once per layer; channels with the same S
+share one factorisation. Source: He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks
+(2017), section 3.1, for the reconstruction from inputs of the pruned and outputs of the original network; the
+restriction to single weights and the pull towards w0 are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from zeroskip.compress.layers import Layer, columns, output_positions
+from zeroskip.compress.moments import Moments
+from zeroskip.compress.walk import Walk
+from zeroskip.graph.operator import Array
+
+CHUNK_BYTES = 64 << 20
+"""Unrolled inputs handled at a time (as float64)."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How to fit.
+
+    `damping` is lambda as a share of the mean of A's diagonal. At most about `positions` output positions are
+    gathered per layer, spread evenly over the images and drawn at random inside each by `seed`; ``None``
+    takes 20 per unknown, at least 20 000.
+    """
+
+    damping: float = 1e-3
+    positions: int | None = None
+    seed: int = 0
+
+
+def gather(
+    layer: Layer, rows: Array, bias: Array, original: Walk, pruned: Walk, images: list[int], fit: Fit
+) -> Moments:
+    """The moments of `layer`: inputs from `pruned`, wanted outputs from `original`.
+
+    ``rows`` and ``bias`` are the original's. `images` are the batch lengths. Both walks must
+    have reached the layer's input.
+    """
+    source = layer.node.input(0)
+    depth = rows.shape[2]
+    moments = Moments.empty(rows.shape[0], depth, rows.shape[1])
+    limit = fit.positions or max(20_000, 20 * depth)
+    per_image = max(1, round(limit / sum(images)))
+    generator = np.random.default_rng(fit.seed)
+    wanted_rows = rows.transpose(0, 2, 1).astype(np.float32)
+    for batch in range(len(images)):
+        inputs, wanted = pruned.value(source, batch), original.value(source, batch)
+        for part, chosen in _parts(layer, inputs.shape, per_image, depth * rows.shape[0], generator):
+            outputs = columns(layer, wanted[part], chosen) @ wanted_rows + bias[:, np.newaxis]
+            moments.add(columns(layer, inputs[part], chosen), outputs)
+    return moments
+
+
+def _parts(
+    layer: Layer, shape: tuple[int, ...], per_image: int, numbers: int, generator: np.random.Generator
+) -> Iterator[tuple[slice, Array | None]]:
+    """Slices of a batch whose unrolled inputs fit into `CHUNK_BYTES`, each with its chosen positions."""
+    available = output_positions(layer, shape)
+    taken = min(available, per_image)
+    step = max(1, CHUNK_BYTES // (8 * numbers * taken))
+    for start in range(0, shape[0], step):
+        part = slice(start, min(start + step, shape[0]))
+        if taken == available:
+            yield part, None
+            continue
+        noise = generator.random((part.stop - part.start, available), dtype=np.float32)
+        yield part, np.argpartition(noise, taken, axis=1)[:, :taken]
+
+
+def solve(rows: Array, mask: Array, moments: Moments, damping: float, fit_bias: bool) -> tuple[Array, Array]:
+    """The best ``rows [G, K/G, D]`` (zero outside `mask`) and ``bias [G, K/G]`` for `moments`, in float64.
+
+    `rows` are the weights to stay near to. Without `fit_bias` the bias is zero, and nothing is centred.
+    """
+    fitted = np.zeros(rows.shape)
+    for group in range(len(rows)):
+        xx, xy = moments.xx[group], moments.xy[group]
+        if fit_bias:
+            mean = moments.x[group] / moments.count
+            xx = xx - np.outer(mean, moments.x[group])
+            xy = xy - np.outer(mean, moments.y[group])
+        strength = damping * float(np.trace(xx)) / len(xx)
+        if strength <= 0:  # inputs that never change: nothing to learn from
+            fitted[group] = np.where(mask[group], rows[group], 0)
+            continue
+        for channels, kept in _same_masks(mask[group]):
+            near = rows[group][np.ix_(channels, kept)].T
+            system = xx[np.ix_(kept, kept)]
+            system.flat[:: len(kept) + 1] += strength
+            target = xy[np.ix_(kept, channels)] + strength * near
+            fitted[group][np.ix_(channels, kept)] = np.linalg.solve(system, target).T
+    if not fit_bias:
+        return fitted, np.zeros(rows.shape[:2])
+    bias = (moments.y - np.einsum("gkd,gd->gk", fitted, moments.x)) / moments.count
+    return fitted, bias
+
+
+def _same_masks(mask: Array) -> Iterator[tuple[Array, Array]]:
+    """Output channels that keep the same taps, with those taps; channels that keep none are left out."""
+    packed = np.packbits(mask, axis=1)
+    groups: dict[bytes, list[int]] = {}
+    for channel, row in enumerate(packed):
+        groups.setdefault(row.tobytes(), []).append(channel)
+    for channels in groups.values():
+        kept = np.flatnonzero(mask[channels[0]])
+        if len(kept):
+            yield np.asarray(channels), kept
