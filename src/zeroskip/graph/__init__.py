@@ -1,19 +1,31 @@
 """The network as data: typed graphs, ONNX in and out, operators, and the passes that simplify."""
 
+from zeroskip.graph.bind import bind, shape_inputs
 from zeroskip.graph.interpreter import evaluate
 from zeroskip.graph.ir import Dim, Graph, Node, Shape, Value
 from zeroskip.graph.onnx_reader import load
+from zeroskip.graph.onnx_writer import save
 from zeroskip.graph.operator import Operator
 from zeroskip.graph.operators import OPERATORS
+from zeroskip.graph.passes import PASSES, PassReport, simplify, simplify_with_report
+from zeroskip.graph.verify import verify
 
 __all__ = [
     "OPERATORS",
+    "PASSES",
     "Dim",
     "Graph",
     "Node",
     "Operator",
+    "PassReport",
     "Shape",
     "Value",
+    "bind",
     "evaluate",
     "load",
+    "save",
+    "shape_inputs",
+    "simplify",
+    "simplify_with_report",
+    "verify",
 ]

@@ -85,7 +85,9 @@ def _axes_as_input(newest: int) -> Rewrite:
     def rewrite(node: Node, r: Rewriter) -> list[Node]:
         if r.opset >= newest or node.attr("axes") is None:
             return [node]
-        return [node.with_(inputs=(*node.inputs, r.integers(node, "axes")), attributes=_without(node, "axes"))]
+        return [
+            node.with_(inputs=(*node.inputs, r.integers(node, "axes")), attributes=_without(node, "axes"))
+        ]
 
     return rewrite
 
@@ -98,7 +100,9 @@ def _split(node: Node, r: Rewriter) -> list[Node]:
     if len(inputs) < 2 or not inputs[1]:
         declared = node.attr("num_outputs", len(node.outputs))
         if declared != len(node.outputs):
-            raise ModelError(f"{describe(node)}: num_outputs is {declared} but it has {len(node.outputs)} outputs")
+            raise ModelError(
+                f"{describe(node)}: num_outputs is {declared} but it has {len(node.outputs)} outputs"
+            )
         attributes["num_outputs"] = len(node.outputs)
     return [node.with_(inputs=inputs, attributes=attributes)]
 
@@ -132,9 +136,11 @@ def _resize(node: Node, r: Rewriter) -> list[Node]:
             for i, name in enumerate(node.inputs)
         )
         return [node.with_(inputs=empty)]
-    scales = r.constant(
-        f"{node.outputs[0]}/scales", np.array(node.attr("scales"), np.float32)
-    ) if node.attr("scales") is not None else node.input(1)
+    scales = (
+        r.constant(f"{node.outputs[0]}/scales", np.array(node.attr("scales"), np.float32))
+        if node.attr("scales") is not None
+        else node.input(1)
+    )
     known = r.constants.get(scales)
     shrinks = node.op == "Resize" and known is not None and bool((known < 1).any())
     attributes = {
@@ -157,7 +163,9 @@ def _softmax(node: Node, r: Rewriter) -> list[Node]:
 
 def _dropout(node: Node, r: Rewriter) -> list[Node]:
     if r.opset < 10 and len(node.outputs) > 1 and r.used.get(node.outputs[1]):
-        raise ModelError(f"{describe(node)}: the mask of Dropout before opset 10 is used; export for inference")
+        raise ModelError(
+            f"{describe(node)}: the mask of Dropout before opset 10 is used; export for inference"
+        )
     if r.opset >= 12:
         return [node]
     ratio = r.constant(f"{node.outputs[0]}/ratio", np.array(node.attr("ratio", 0.5), np.float32))
@@ -168,7 +176,9 @@ def _batch_normalization(node: Node, r: Rewriter) -> list[Node]:
     if node.attr("training_mode", 0) == 0:
         extra = [name for name in node.outputs[1:] if name and r.used.get(name)]
         if extra:
-            raise ModelError(f'{describe(node)}: its training output "{extra[0]}" is used; export for inference')
+            raise ModelError(
+                f'{describe(node)}: its training output "{extra[0]}" is used; export for inference'
+            )
         node = node.with_(outputs=node.outputs[:1], attributes=_without(node, "momentum"))
     if r.opset >= 14 or node.attr("spatial", 1):
         return [node.with_(attributes=_without(node, "spatial"))]

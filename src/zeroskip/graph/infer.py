@@ -52,7 +52,9 @@ def infer_node(node: Node, values: Mapping[str, Value], constants: Mapping[str, 
     except (TypeError, AttributeError, IndexError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        raise call.fail(f"an attribute is malformed ({error}); attributes are {dict(node.attributes)}") from error
+        raise call.fail(
+            f"an attribute is malformed ({error}); attributes are {dict(node.attributes)}"
+        ) from error
     return [Value(name, shape, dtype) for name, (shape, dtype) in zip(node.outputs, types) if name]
 
 

@@ -7,6 +7,7 @@ that became inputs are inputs), so that later code sees one form of each operato
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -88,6 +89,12 @@ class Graph:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
+
+    def save(self, path: str | os.PathLike[str], *, sparse: bool = False) -> None:
+        """Write the graph as an ONNX model; see `zeroskip.graph.save`."""
+        from zeroskip.graph.onnx_writer import save  # the writer reads this module
+
+        save(self, path, sparse=sparse)
 
     def producers(self) -> dict[str, Node]:
         """Value name to the node that computes it."""

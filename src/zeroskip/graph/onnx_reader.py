@@ -236,14 +236,21 @@ class _Reader:
 
     def _read_constant(self, node: Node) -> None:
         name, attributes = node.outputs[0], node.attributes
-        kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+        kinds = {
+            "value_float": np.float32,
+            "value_floats": np.float32,
+            "value_int": np.int64,
+            "value_ints": np.int64,
+        }
         key = next(iter(attributes), None)
         if key in ("value", "sparse_value"):
             array = attributes[key]
         elif key in kinds:
             array = np.array(attributes[key], kinds[key])
         else:
-            raise ModelError(f"{describe(node)} has no numeric value (attributes: {', '.join(attributes) or 'none'})")
+            raise ModelError(
+                f"{describe(node)} has no numeric value (attributes: {', '.join(attributes) or 'none'})"
+            )
         self.constants[name] = array
         self.values[name] = value_of(name, array)
 
@@ -252,7 +259,9 @@ class _Reader:
         unknown = [key for key in node.attributes if key not in known]
         if unknown:
             names = ", ".join(sorted(known)) or "no attributes"
-            raise ModelError(f'{describe(node)} has the unknown attribute "{unknown[0]}"; {node.op} takes {names}')
+            raise ModelError(
+                f'{describe(node)} has the unknown attribute "{unknown[0]}"; {node.op} takes {names}'
+            )
 
     def _check_parameters(self, node: Node) -> None:
         for index in OPERATORS[node.op].parameters:

@@ -51,7 +51,9 @@ def _external(tensor: TensorProto, folder: Path | None, where: str) -> Any:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if folder is None:
-        raise ModelError(f'{where} is stored in the file "{location}"; load the model from a path, not from bytes')
+        raise ModelError(
+            f'{where} is stored in the file "{location}"; load the model from a path, not from bytes'
+        )
     path = (folder / location).resolve()
     if not location or folder.resolve() not in path.parents:
         raise ModelError(f'{where} is stored at "{location}", which is not a file beside the model; refused')
@@ -62,7 +64,9 @@ def _external(tensor: TensorProto, folder: Path | None, where: str) -> Any:
             file.seek(offset)
             return file.read() if length is None else file.read(length)
     except FileNotFoundError:
-        raise ModelError(f'{where} needs the file "{path}", which is missing; put it beside the model') from None
+        raise ModelError(
+            f'{where} needs the file "{path}", which is missing; put it beside the model'
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f'{where}: cannot read the file "{path}": {error}') from error
 
@@ -76,7 +80,9 @@ def read_sparse(sparse: SparseTensorProto, folder: Path | None) -> tuple[str, Ar
     name = sparse.values.name
     where = f'sparse initializer "{name}"'
     values = read_tensor(sparse.values, folder, "the values of sparse initializer")
-    indices = read_tensor(sparse.indices, folder, "the indices of sparse initializer").astype(np.int64, copy=False)
+    indices = read_tensor(sparse.indices, folder, "the indices of sparse initializer").astype(
+        np.int64, copy=False
+    )
     shape = tuple(sparse.dims)
     if indices.ndim == 2 and indices.shape == (values.size, len(shape)):
         if indices.size and ((indices < 0) | (indices >= np.array(shape))).any():
@@ -99,7 +105,10 @@ def write_tensor(name: str, array: Array) -> TensorProto:
     if array.dtype.kind not in "fiub" or array.dtype.byteorder == ">":
         return numpy_helper.from_array(array, name)
     return TensorProto(
-        name=name, data_type=code_of(array.dtype), dims=array.shape, raw_data=np.ascontiguousarray(array).tobytes()
+        name=name,
+        data_type=code_of(array.dtype),
+        dims=array.shape,
+        raw_data=np.ascontiguousarray(array).tobytes(),
     )
 
 

@@ -86,7 +86,9 @@ def _conv(node: Node, inputs: Sequence[Any]) -> list[Array]:
     out = np.empty((x.shape[0], w.shape[0], *sizes), x.dtype)
     source = padded(x, window, sizes, 0)
     group = node.attr("group", 1)
-    rows = max(1, LOWERED_LIMIT * sizes[0] // max(1, x.shape[1] * math.prod(window.kernel) * math.prod(sizes)))
+    rows = max(
+        1, LOWERED_LIMIT * sizes[0] // max(1, x.shape[1] * math.prod(window.kernel) * math.prod(sizes))
+    )
     for n in range(x.shape[0]):
         for start in range(0, sizes[0], rows):
             _conv_part(source[n], w, out[n], window, group, start, min(rows, sizes[0] - start))

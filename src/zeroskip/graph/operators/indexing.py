@@ -61,7 +61,9 @@ def _infer_split(call: Call) -> list[Type]:
     if sizes is None:
         exact = not call.present(1) and isinstance(size, int)
         sizes = split_sizes(size, count) if exact and isinstance(size, int) else [None] * count
-    elif len(sizes) != count or (isinstance(size, int) and sum(d for d in sizes if isinstance(d, int)) != size):
+    elif len(sizes) != count or (
+        isinstance(size, int) and sum(d for d in sizes if isinstance(d, int)) != size
+    ):
         raise call.fail(f"cannot split axis {axis} of {show(x)} into {tuple(sizes)} for {count} outputs")
     return [((*x[:axis], d, *x[axis + 1 :]), call.dtype()) for d in sizes]
 
@@ -74,7 +76,11 @@ def _split(node: Node, inputs: Sequence[Any]) -> list[Array]:
 
 
 def slices_of(
-    rank: int, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None, steps: Sequence[int] | None
+    rank: int,
+    starts: Sequence[int],
+    ends: Sequence[int],
+    axes: Sequence[int] | None,
+    steps: Sequence[int] | None,
 ) -> list[tuple[int, int, int, int]]:
     """A Slice's (axis, start, end, step) rows."""
     axes = range(len(starts)) if axes is None else [a % rank for a in axes]
@@ -95,7 +101,12 @@ def _infer_slice(call: Call) -> list[Type]:
     if x is None:
         return [(None, call.dtype())]
     starts, ends, axes, steps = (call.integers(i) for i in range(1, 5))
-    if starts is None or ends is None or (axes is None and call.present(3)) or (steps is None and call.present(4)):
+    if (
+        starts is None
+        or ends is None
+        or (axes is None and call.present(3))
+        or (steps is None and call.present(4))
+    ):
         return [((None,) * len(x), call.dtype())]
     out: list[Dim] = list(x)
     for a in axes or ():
@@ -184,7 +195,9 @@ def _pad(node: Node, inputs: Sequence[Any]) -> list[Array]:
 
 ROWS: tuple[Operator, ...] = (
     Operator("Concat", _infer_concat, _concat, most=None, attributes=frozenset({"axis"})),
-    Operator("Split", _infer_split, _split, most=2, attributes=frozenset({"axis", "num_outputs"}), outputs=None),
+    Operator(
+        "Split", _infer_split, _split, most=2, attributes=frozenset({"axis", "num_outputs"}), outputs=None
+    ),
     Operator("Slice", _infer_slice, _slice, least=3, most=5),
     Operator("Gather", _infer_gather, _gather, least=2, most=2, attributes=frozenset({"axis"})),
     Operator("Pad", _infer_pad, _pad, least=2, most=4, attributes=frozenset({"mode"})),

@@ -25,7 +25,9 @@ def _infer_batch_normalization(call: Call) -> list[Type]:
             if shape is None:
                 continue
             if len(shape) != 1 or (isinstance(x[1], int) and isinstance(shape[0], int) and shape[0] != x[1]):
-                raise call.fail(f"input {index} is {show(shape)}; expected one number per channel of {show(x)}")
+                raise call.fail(
+                    f"input {index} is {show(shape)}; expected one number per channel of {show(x)}"
+                )
     return [(x, call.dtype()), (call.shape(3), call.dtype(3)), (call.shape(4), call.dtype(4))]
 
 
@@ -42,7 +44,9 @@ def _batch_normalization(node: Node, inputs: Sequence[Any]) -> list[Array]:
             for old, new in zip((mean, variance), seen)
         ]
         mean, variance = seen
-    factor = _channelwise(x, scale) / np.sqrt(_channelwise(x, variance) + np.float32(node.attr("epsilon", 1e-5)))
+    factor = _channelwise(x, scale) / np.sqrt(
+        _channelwise(x, variance) + np.float32(node.attr("epsilon", 1e-5))
+    )
     y = (wide - _channelwise(x, mean)) * factor + _channelwise(x, shift)
     return [y.astype(x.dtype, copy=False), *outputs]
 

@@ -96,7 +96,13 @@ def _average_pool(node: Node, inputs: Sequence[Any]) -> list[Array]:
         pads = [(max(b, 0), max(e, 0)) for b, e in zip(window.begins, window.ends)]
         ones = np.pad(ones, [(0, 0), (0, 0), *pads], constant_values=1)
         unpadded = Window(
-            window.kernel, window.strides, window.dilations, (0,) * len(pads), (0,) * len(pads), "NOTSET", False
+            window.kernel,
+            window.strides,
+            window.dilations,
+            (0,) * len(pads),
+            (0,) * len(pads),
+            "NOTSET",
+            False,
         )
         weights = padded(ones, unpadded, counts, 0)
     else:

@@ -131,7 +131,5 @@ def padded(x: Array, window: Window, counts: Sequence[int], fill: Any) -> Array:
 
 def tap_view(x: Array, window: Window, counts: Sequence[int], tap: Sequence[int]) -> Array:
     """The pixels that one tap of every window reads, from padded input: ``(..., *counts)``, a view."""
-    index = tuple(
-        slice(t, t + (n - 1) * s + 1, s) for t, n, s in zip(tap, counts, window.strides)
-    )
+    index = tuple(slice(t, t + (n - 1) * s + 1, s) for t, n, s in zip(tap, counts, window.strides))
     return x[(..., *index)]
