@@ -14,6 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zeroskip.encodings import Encoded as Encoded
+    from zeroskip.encodings import conv_memory as conv_memory
+    from zeroskip.encodings import encode as encode
+    from zeroskip.encodings import encodings as encodings
     from zeroskip.errors import AlgorithmError as AlgorithmError
     from zeroskip.errors import CacheWarning as CacheWarning
     from zeroskip.errors import InputError as InputError
@@ -28,11 +32,15 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "AlgorithmError": "zeroskip.errors",
     "CacheWarning": "zeroskip.errors",
+    "Encoded": "zeroskip.encodings",
     "ImageSet": "zeroskip.images",
     "InputError": "zeroskip.errors",
     "ModelError": "zeroskip.errors",
     "Preprocess": "zeroskip.preprocess",
     "ZeroskipError": "zeroskip.errors",
+    "conv_memory": "zeroskip.encodings",
+    "encode": "zeroskip.encodings",
+    "encodings": "zeroskip.encodings",
     "preprocess_for": "zeroskip.preprocess",
 }
 """Public name to its module; the imports above repeat it for type checkers, and a test compares the two."""

@@ -31,7 +31,7 @@ def encode(array: Array, *, block: int | str = "auto", blocks: Sequence[int] = B
     block = int(block)
     groups = view.shape[0] // block
     grouped = _grouped(view, block)
-    group, columns = np.nonzero(grouped.any(axis=1))
+    group, columns = np.nonzero((grouped != 0).any(axis=1))
     rest = view[groups * block :]
     row, rest_columns = np.nonzero(rest)
     values = np.concatenate([grouped[group, :, columns].reshape(-1), rest[row, rest_columns]])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zeroskip.encodings.base import Array
+from zeroskip.encodings.registry import nearest
 from zeroskip.encodings.strips import Pair, Strips, pair, strips_of
 from zeroskip.errors import AlgorithmError, InputError
 
@@ -119,7 +120,7 @@ def conv_memory(
     [230400, 92160]
     """
     if algorithm not in WORDS:
-        raise AlgorithmError(f"no lowering or encoding named {algorithm!r}; known: {', '.join(WORDS)}")
+        raise AlgorithmError(f"no lowering or encoding named {algorithm!r}; {nearest(algorithm, WORDS)}")
     strips, images = _problem(x_shape, w_shape, stride, padding)
     if x is None:
         return images * WORDS[algorithm](strips, census(strips, None))
@@ -153,7 +154,7 @@ def density_bounds(s: Strips, lowered_density: float = 1.0) -> dict[str, float]:
 
 def four_sided(padding: int | tuple[int, ...]) -> tuple[int, int, int, int]:
     """Padding as (top, left, bottom, right)."""
-    if not isinstance(padding, int | np.integer) and len(padding) == 4:
+    if isinstance(padding, tuple | list) and len(padding) == 4:
         top, left = pair("padding", (padding[0], padding[1]), 0)
         return top, left, *pair("padding", (padding[2], padding[3]), 0)
     both: Any = padding

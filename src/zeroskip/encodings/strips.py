@@ -72,7 +72,7 @@ class Elements:
 
 def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
     """A number or a pair of them as a pair (height, width), each at least `least`."""
-    both = (value, value) if isinstance(value, int | np.integer) else tuple(value)
+    both = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in both):
         raise InputError(
             f"{name} must be a number or a pair (height, width) of numbers >= {least}, got {value!r}"
