@@ -1,8 +1,8 @@
 """Pictures with labels: a folder (or a .zip of one), read one picture at a time.
 
-Either `labels.csv` (columns ``file,label``; the label is the class index) says what the pictures show, or each
-class has a sub-folder. Class folders are numbered in alphabetical order, or by their names where all of these are
-numbers. Pictures with neither are unlabelled: good for calibration and activation sparsity, not for accuracy.
+Either `labels.csv` (columns ``file,label``; the label is the class index) says what the pictures show, or
+each class has a sub-folder. Class folders are numbered in alphabetical order, or by their names where all of
+these are numbers. Pictures with neither are unlabelled: good for calibration, not for accuracy.
 """
 
 from __future__ import annotations
@@ -88,6 +88,14 @@ class ImageSet:
         labels = None if self.labels is None else tuple(self.labels[i] for i in chosen)
         return replace(self, files=tuple(self.files[i] for i in chosen), labels=labels)
 
+    def split(self, count: int) -> tuple[ImageSet, ImageSet]:
+        """`count` pictures spread evenly, and all others: what is calibrated on is not evaluated on."""
+        taken = self.take(count)
+        names = set(taken.files)
+        rest = [i for i, name in enumerate(self.files) if name not in names]
+        labels = None if self.labels is None else tuple(self.labels[i] for i in rest)
+        return taken, replace(self, files=tuple(self.files[i] for i in rest), labels=labels)
+
     def picture(self, index: int) -> Image.Image:
         """The picture as stored.
 
@@ -100,7 +108,7 @@ class ImageSet:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 picture = Image.open(io.BytesIO(self.source.read(name)))
                 picture.load()
-        # Pillow's decoders raise almost anything on damaged files: SyntaxError for PNG chunks, struct.error, ...
+        # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, ...
         except Exception as error:
             raise InputError(
                 f"cannot read the picture {self.path}/{name}: {error}; replace or remove it"

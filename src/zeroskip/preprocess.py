@@ -106,7 +106,7 @@ def _size(value: Any) -> tuple[int, int]:
 def preprocess_for(
     path: str | Path | None = None, metadata: Mapping[str, str] | None = None, **options: Any
 ) -> Preprocess:
-    """The preprocessing of a model: `models.json` beside `path`, then `metadata`, then `options`; the last wins.
+    """The preprocessing of a model: `models.json` beside `path`, `metadata`, `options`; the last wins.
 
     Args:
         path: the model's file; its folder may hold a `models.json`.
@@ -126,8 +126,9 @@ def preprocess_for(
     if not {"mean", "std"} & set(merged):
         where = f"of {path} " if path is not None else ""
         raise InputError(
-            f"the preprocessing {where}is not known: no models.json beside it describes it and its metadata has "
-            f"no {METADATA_KEY}; give mean and std (0 and 1 for raw pixels, 0 and 255 for pixels from 0 to 1)"
+            f"the preprocessing {where}is not known: no models.json beside it describes it and its "
+            f"metadata has no {METADATA_KEY}; give mean and std (0 and 1 for raw pixels, "
+            "0 and 255 for pixels from 0 to 1)"
         )
     return Preprocess(**merged)
 
@@ -151,6 +152,19 @@ def beside(path: str | Path | None) -> dict[str, Any]:
         if isinstance(entry, dict) and (entry.get("file") == Path(path).name or key == Path(path).stem):
             return _known_fields(entry.get("preprocess", {}), f"{index}, entry {key!r}")
     return {}
+
+
+def metadata_beside(path: str | Path) -> dict[str, str]:
+    """What `beside` finds, as metadata for the model, so that it travels with the graph.
+
+    A `models.json` that cannot be read is no reason not to load a model: it counts as none here, and
+    `preprocess_for` reports it to whoever needs it.
+    """
+    try:
+        found = beside(path)
+        return {METADATA_KEY: Preprocess(**found).to_json()} if found else {}
+    except InputError:
+        return {}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:

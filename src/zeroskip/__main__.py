@@ -1,0 +1,5 @@
+"""``python -m zeroskip``."""
+
+from zeroskip.cli.app import main
+
+main()

@@ -1,0 +1,3 @@
+"""The ``zeroskip`` command: one thin module for each sub-command."""
+
+from zeroskip.cli.app import main as main

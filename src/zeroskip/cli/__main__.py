@@ -1,0 +1,5 @@
+"""``python -m zeroskip.cli``."""
+
+from zeroskip.cli.app import main
+
+main()

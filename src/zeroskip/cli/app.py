@@ -1,0 +1,50 @@
+"""The list of commands."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated
+
+import typer
+
+import zeroskip
+from zeroskip.cli.common import guarded
+
+COMMANDS = ("inspect", "optimize", "bench", "evaluate", "doctor")
+"""Module in this folder and name of the command; its function `run` has the options and the help text."""
+
+app = typer.Typer(
+    name="zeroskip",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zeroskip {zeroskip.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _zeroskip(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """CNN inference that skips the zeros.
+
+    Takes ONNX models. Every command has --json (one object on standard output) and exits with 0 on success,
+    1 on bad input, 2 on a wrong command line.
+    """
+
+
+for _name in COMMANDS:
+    app.command(_name)(guarded(importlib.import_module(f"zeroskip.cli.{_name}").run))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="zeroskip")

@@ -1,0 +1,64 @@
+"""``zeroskip bench``: latency against the runtimes installed here, with answers compared."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zeroskip.cli.common import Result, progress
+from zeroskip.cli.inputs import input_arrays
+from zeroskip.cli.options import (
+    Algorithm,
+    Batch,
+    Images,
+    InputShape,
+    Model,
+    Preprocessing,
+    Target,
+    Threads,
+    Tune,
+    preprocess_options,
+    session_options,
+)
+from zeroskip.report.latency import latency_table
+
+
+def run(
+    model: Model,
+    batch: Batch = 1,
+    threads: Threads = 1,
+    shape: InputShape = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Time to spend on each runtime.")] = 2.0,
+    rival: Annotated[
+        list[str] | None, typer.Option(help="Compare with this runtime only; repeatable.", show_default=False)
+    ] = None,
+    algorithm: Algorithm = "auto",
+    target: Target = "host",
+    tune: Tune = True,
+    images: Images = None,
+    preprocess: Preprocessing = None,
+) -> Result:
+    """Latency against the runtimes installed here: same inputs, same threads, answers compared first.
+
+    The process is pinned to as many processors as there are threads, the runtimes take turns, medians count.
+    Inputs are random numbers unless --images is given.
+    """
+    from zeroskip.bench import benchmark
+    from zeroskip.bench.rivals import Call
+    from zeroskip.engine import InferenceSession
+    from zeroskip.graph import load
+
+    graph = load(model)
+    inputs = input_arrays(graph, shape, batch, images, preprocess_options(preprocess))
+    options = session_options(threads, algorithm, tune=tune, target=target)
+
+    def ours() -> Call:
+        session = InferenceSession(graph, options=options)
+        return lambda x: session.run(None, {graph.inputs[0]: x})[0]
+
+    with progress("measuring") as bar:
+        found = benchmark(
+            model, graph, inputs, ours, threads=threads, seconds=seconds, rivals=rival, progress=bar
+        )
+    return Result(found.to_dict(), (latency_table(found),))

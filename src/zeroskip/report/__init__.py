@@ -1,0 +1,1 @@
+"""What the numbers look like: tables for people, dictionaries for JSON."""

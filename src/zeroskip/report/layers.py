@@ -1,0 +1,157 @@
+"""A network layer by layer: shapes, multiply-accumulates, weights, zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from zeroskip.graph import OPERATORS, Graph, Node, evaluate
+from zeroskip.report.tables import table
+from zeroskip.report.units import count, percent
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One node of a graph whose shapes are all known.
+
+    Attributes:
+        name: the node's, or its output's where it has none.
+        op: the operator.
+        detail: kernel, stride, groups and fused activation, as a person would write them.
+        output: shape of the first output.
+        macs: multiply-accumulates, zeros included.
+        effectual_macs: those whose weight is not zero (`macs` times the share of non-zero weights).
+        weights, nonzero: learned numbers of the node, biases aside, and how many are not zero.
+        input_zeros: share of zeros in the node's first input, 0 to 1, over the pictures; None: not measured.
+    """
+
+    name: str
+    op: str
+    detail: str
+    output: tuple[int, ...]
+    macs: int
+    effectual_macs: int
+    weights: int
+    nonzero: int
+    input_zeros: float | None = None
+
+
+def layer_rows(graph: Graph) -> tuple[LayerRow, ...]:
+    """One row for each node of a bound graph (see `zeroskip.graph.bind`)."""
+    return tuple(_row(graph, node) for node in graph.nodes)
+
+
+def _row(graph: Graph, node: Node) -> LayerRow:
+    operator = OPERATORS[node.op]
+    shapes = [graph.values[name].sizes if name else () for name in node.inputs]
+    output = graph.values[node.outputs[0]].sizes
+    kernels = [
+        graph.constants[node.input(i)] for i in operator.parameters if node.input(i) in graph.constants
+    ]
+    # The first parameter is the kernel; biases and statistics are small and never pruned.
+    weights = sum(k.size for k in kernels[:1])
+    nonzero = sum(int(np.count_nonzero(k)) for k in kernels[:1])
+    macs = operator.macs(node, shapes, output) if operator.macs else 0
+    effectual = round(macs * nonzero / weights) if weights else macs
+    return LayerRow(
+        node.name or node.outputs[0], node.op, _detail(node), output, macs, effectual, weights, nonzero
+    )
+
+
+def _detail(node: Node) -> str:
+    parts = []
+    if kernel := node.attr("kernel_shape"):
+        strides = node.attr("strides") or [1] * len(kernel)
+        stride = "" if all(s == 1 for s in strides) else "/" + "x".join(map(str, dict.fromkeys(strides)))
+        parts.append("x".join(map(str, kernel)) + stride)
+    if (group := node.attr("group", 1)) > 1:
+        parts.append(f"g{group}")
+    if activation := node.attr("activation"):
+        parts.append(str(activation[0]).lower())
+    return " ".join(parts)
+
+
+def with_input_zeros(
+    rows: Iterable[LayerRow],
+    graph: Graph,
+    inputs: Iterable[Array],
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[LayerRow, ...]:
+    """The rows with the share of zeros in each node's first input, over arrays for the graph's only input.
+
+    `progress` is called after each array.
+    """
+    names = tuple(dict.fromkeys(n.input(0) for n in graph.nodes if n.input(0) not in graph.constants))
+    inner = tuple(name for name in names if name not in graph.inputs)
+    zeros = dict.fromkeys(names, 0)
+    seen = dict.fromkeys(names, 0)
+    for array in inputs:
+        arrays: Mapping[str, Array] = dict(
+            zip(inner, evaluate(graph, {graph.inputs[0]: array}, inner), strict=True)
+        ) | {graph.inputs[0]: array}
+        for name in names:
+            zeros[name] += arrays[name].size - int(np.count_nonzero(arrays[name]))
+            seen[name] += arrays[name].size
+        progress()
+    shares = [zeros[n.input(0)] / seen[n.input(0)] if seen.get(n.input(0)) else None for n in graph.nodes]
+    return tuple(replace(row, input_zeros=share) for row, share in zip(rows, shares, strict=True))
+
+
+def totals(rows: Iterable[LayerRow]) -> dict[str, int]:
+    """Sums over the network: macs, effectual_macs, weights, nonzero."""
+    listed = list(rows)
+    return {
+        key: sum(getattr(r, key) for r in listed) for key in ("macs", "effectual_macs", "weights", "nonzero")
+    }
+
+
+def layers_payload(rows: Iterable[LayerRow]) -> list[dict[str, Any]]:
+    """The rows as JSON has them."""
+    return [asdict(row) for row in rows]
+
+
+def layers_table(rows: tuple[LayerRow, ...], title: str) -> Table:
+    """The rows as a table of at most 80 columns."""
+    total = totals(rows)
+    measured = any(row.input_zeros is not None for row in rows)
+    columns = ["layer", "operator", "output", "MACs", "weights", "zeros", *(["inputs 0"] if measured else [])]
+    footer = [
+        "total",
+        "",
+        "",
+        count(total["macs"]),
+        count(total["weights"]),
+        _zeros(total),
+        *([""] if measured else []),
+    ]
+    width = 16 if measured else 24
+    body = [
+        [
+            _tail(row.name, width),
+            _tail(f"{row.op} {row.detail}".strip(), 18, end=False),
+            "x".join(map(str, row.output[1:])),
+            count(row.macs) if row.macs else "",
+            count(row.weights) if row.weights else "",
+            percent(1 - row.nonzero / row.weights) if row.weights else "",
+            *([percent(row.input_zeros) if row.input_zeros is not None else ""] if measured else []),
+        ]
+        for row in rows
+    ]
+    return table(columns, body, title=title, footer=footer, left=2)
+
+
+def _zeros(total: Mapping[str, int]) -> str:
+    return percent(1 - total["nonzero"] / total["weights"]) if total["weights"] else ""
+
+
+def _tail(text: str, width: int, end: bool = True) -> str:
+    """At most `width` characters; of a path-like name the end says more."""
+    if len(text) <= width:
+        return text
+    return "…" + text[1 - width :] if end else text[: width - 1] + "…"

@@ -1,0 +1,55 @@
+"""Tables that fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+
+def facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    """Two columns, names and values, without a head."""
+    grid = Table(
+        title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
+    )
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, Text(value))
+    return grid
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    footer: Sequence[str] = (),
+    left: int = 1,
+) -> Table:
+    """Rows under a head; the first `left` columns are text, the rest numbers (right-aligned, never wrapped).
+
+    The first column gives way where the terminal is narrow.
+    """
+    view = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_footer=bool(footer),
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    for index, name in enumerate(columns):
+        end = Text(footer[index]) if footer else ""
+        if index < left:
+            view.add_column(
+                name, footer=end, overflow="ellipsis" if index == 0 else "fold", no_wrap=index == 0
+            )
+        else:
+            view.add_column(name, footer=end, justify="right", no_wrap=True)
+    for row in rows:
+        view.add_row(*(Text(cell) for cell in row))
+    return view
