@@ -1,0 +1,26 @@
+"""Machine code from Python: the only room that knows LLVM."""
+
+from zeroskip.codegen.builder import Builder, Expr
+from zeroskip.codegen.call import Argument, Call, Scratch
+from zeroskip.codegen.compile import Kernel, assembly, load
+from zeroskip.codegen.layout import SLACK, Address, Layout, Operand, Plain, Planar
+from zeroskip.codegen.target import Target, resolve
+
+__all__ = [
+    "SLACK",
+    "Address",
+    "Argument",
+    "Builder",
+    "Call",
+    "Expr",
+    "Kernel",
+    "Layout",
+    "Operand",
+    "Plain",
+    "Planar",
+    "Scratch",
+    "Target",
+    "assembly",
+    "load",
+    "resolve",
+]

@@ -1,0 +1,38 @@
+"""One kernel applied to concrete operands: what a plan is a list of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zeroskip.codegen.compile import Kernel
+from zeroskip.codegen.layout import Address
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Stands for the address of the scratch memory; its argument slot + 1 receives the bytes per thread."""
+
+
+Argument = int | Address | Scratch | np.ndarray
+"""A number, a place in a buffer, the scratch memory, or the address of an array (kept alive by the call)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """`kernel` run `tasks` times (in any order, by any threads), over one argument block.
+
+    Two tasks must not write the same byte, unless they write the same value; `scratch` is bytes per thread.
+    """
+
+    kernel: Kernel
+    arguments: tuple[Argument, ...]
+    tasks: int = 1
+    scratch: int = 0
+    label: str = ""
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of the arrays the call keeps (weights, offsets, masks)."""
+        return sum(argument.nbytes for argument in self.arguments if isinstance(argument, np.ndarray))

@@ -1,0 +1,75 @@
+"""Vector versions of the elementary functions, accurate to a few units in the last place of float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zeroskip.codegen.builder import Builder, Expr
+
+
+def _polynomial(b: Builder, x: Expr, coefficients: Sequence[float]) -> Expr:
+    """Horner's rule, highest power first."""
+    total = b.like(coefficients[0], x)
+    for coefficient in coefficients[1:]:
+        total = b.fma(total, x, b.like(coefficient, x))
+    return total
+
+
+def exp(b: Builder, x: Expr) -> Expr:
+    """e**x: 2**n times a degree-6 polynomial on [-ln2/2, ln2/2] (Cephes ``expf``); saturates to 0 and inf."""
+    clamped = b.maximum(b.minimum(x, 88.37), -87.33)
+    n = b.unary("floor", b.fma(1.44269504088896341, clamped, b.like(0.5, x)))
+    r = b.fma(-0.693359375, n, clamped)
+    r = b.fma(2.12194440e-4, n, r)
+    p = _polynomial(
+        b, r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+    )
+    y = b.fma(p, r * r, r) + 1.0
+    # n reaches 127: scale in two steps would be needed at 128 only, which the clamp excludes
+    y = y * b.exponent_scale(n)
+    y = b.select(x > 88.37, b.like(float("inf"), x), y)
+    return b.select(x < -87.33, b.like(0.0, x), y)
+
+
+def sigmoid(b: Builder, x: Expr) -> Expr:
+    """1 / (1 + e**-x)."""
+    one = b.like(1.0, x)
+    return one / (exp(b, b.like(0.0, x) - x) + 1.0)
+
+
+def tanh(b: Builder, x: Expr) -> Expr:
+    """Rational approximation of degree 13/6 on [-7.9, 7.9] (Eigen's ``generic_fast_tanh_float``)."""
+    c = b.maximum(b.minimum(x, 7.90531110763549805), -7.90531110763549805)
+    s = c * c
+    p = _polynomial(
+        b,
+        s,
+        (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+         1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
+    )  # fmt: skip
+    q = _polynomial(b, s, (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03))
+    return c * p / q
+
+
+def erf(b: Builder, x: Expr) -> Expr:
+    """Rational approximation of degree 13/8 on [-4, 4] (XLA's ``ErfImpl32``)."""
+    c = b.maximum(b.minimum(x, 4.0), -4.0)
+    s = c * c
+    p = _polynomial(
+        b,
+        s,
+        (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+         -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02),
+    )  # fmt: skip
+    q = _polynomial(
+        b,
+        s,
+        (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+         -1.42647390514189e-02),
+    )  # fmt: skip
+    return c * p / q
+
+
+def log(b: Builder, x: Expr) -> Expr:
+    """LLVM's ``log``: one call of the C library per lane, which is exact and seldom hot."""
+    return b.unary("log", x)

@@ -1,0 +1,201 @@
+"""The one micro-kernel: a register tile of MR output channels by NV vectors of pixels, taps in a loop.
+
+A convolution is a sum of shifted planes (design, section 4): on planes of equal pitch, a tap (c, r, s) of the
+weights is one *offset* into the input, and its work is one vector-scalar multiply-add per output channel over a
+run of pixels. Hence one loop serves dense and sparse weights alike:
+
+    acc[m][v]  = bias[m]
+    for each tap j of the block of MR output channels:
+        for v: x[v] = input[pixel(v) + offset[j]]
+        for m: acc[m][v] += value[j][m] * x[v]
+    output[m][v] = mask(pixel(v)) * activation(acc[m][v] + residual[m][v])
+
+Dense weights list every tap, and all blocks share one offset list; CSR is MR = 1 with a list per output channel
+(Park et al. 2017, "stretched" rows); blocks of 2, 4 or 8 output channels lie between (Elsen et al. 2020).
+
+Taps may be split into *segments* (runs of input channels) so that one segment's share of the input stays in the
+first cache while all output channels pass over it; partial sums then wait in scratch memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+from zeroskip.codegen import Builder, Expr, Kernel
+from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.codegen.builder import Var
+
+
+class Arg(IntEnum):
+    """The kernel's argument slots."""
+
+    INPUT = 0  # address of pixel (0, 0) of the first input plane
+    OUTPUT = auto()  # the same of the output
+    RESIDUAL = auto()
+    BIAS = auto()  # float32[K]
+    BLOCKS = auto()  # int32[segments][blocks][3]: first value, first offset, taps
+    OFFSETS = auto()  # int32[]: bytes from a pixel to its tap's pixel
+    VALUES = auto()  # float32[taps][MR]
+    MASKS = auto()  # one bit per lane and vector of a plane: is it a pixel?
+    SCRATCH = auto()
+    SCRATCH_STRIDE = auto()  # bytes of scratch per thread
+    CHANNELS = auto()  # K
+    OUTPUT_PLANE = auto()  # bytes from one output plane to the next
+    RESIDUAL_PLANE = auto()
+    PANELS = auto()  # panels of a plane, of which the first WIDE have NV vectors, the others NV-1
+    WIDE = auto()
+    PANELS_PER_TASK = auto()
+    GROUPS = auto()  # tasks over output channels
+    GROUP_BOUNDS = auto()  # int32[groups+1]: block numbers
+    SEGMENTS = auto()
+    TOTAL_BLOCKS = auto()
+    COMPUTED = auto()  # bytes of a plane that the panels cover
+    PLANE_END = auto()  # bytes of a plane in all; from COMPUTED on it is zero
+    LEAD = auto()  # bytes of zeros before the first plane
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A micro-kernel's shape and epilogue: everything its code depends on besides the target."""
+
+    mr: int
+    nv: int
+    activation: Activation | None = None
+    residual: bool = False
+    segmented: bool = False
+
+    @property
+    def name(self) -> str:
+        """E.g. ``taps_8x3_residual_relu``."""
+        flags = ("_segmented" if self.segmented else "") + ("_residual" if self.residual else "")
+        return f"taps_{self.mr}x{self.nv}{flags}{tag(self.activation)}"
+
+    def kernel(self) -> Kernel:
+        """The kernel to be compiled."""
+        return Kernel(self.name, lambda b: _Emitter(b, self).emit())
+
+
+class _Emitter:
+    def __init__(self, b: Builder, tile: Tile) -> None:
+        self.b, self.tile = b, tile
+        self.input, self.output, self.residual = (b.pointer(a) for a in (Arg.INPUT, Arg.OUTPUT, Arg.RESIDUAL))
+        self.bias, self.masks = b.pointer(Arg.BIAS), b.pointer(Arg.MASKS)
+        self.blocks, self.offsets, self.values = (b.pointer(a) for a in (Arg.BLOCKS, Arg.OFFSETS, Arg.VALUES))
+        self.scratch = b.pointer(Arg.SCRATCH) + b.thread * b.arg(Arg.SCRATCH_STRIDE)
+        self.channels = b.arg(Arg.CHANNELS)
+        self.output_plane, self.residual_plane = b.arg(Arg.OUTPUT_PLANE), b.arg(Arg.RESIDUAL_PLANE)
+        self.total_blocks, self.segments = b.arg(Arg.TOTAL_BLOCKS), b.arg(Arg.SEGMENTS)
+        self.mask_bytes = 2 if b.lanes == 16 else 1
+
+    def emit(self) -> None:
+        """A task is some panels of pixels times a group of output-channel blocks."""
+        b, nv = self.b, self.tile.nv
+        groups = b.arg(Arg.GROUPS)
+        group = b.task % groups
+        bounds = b.pointer(Arg.GROUP_BOUNDS) + group * 4
+        self.first_block, self.last_block = b.load_i32(bounds), b.load_i32(bounds + 4)
+        panels, wide, share = b.arg(Arg.PANELS), b.arg(Arg.WIDE), b.arg(Arg.PANELS_PER_TASK)
+        first = (b.task // groups) * share
+        last = b.minimum(first + share, panels)
+        with b.loop(first, b.minimum(last, wide)) as panel:
+            self.panel(panel * nv, nv)
+        if nv > 1:
+            with b.loop(b.maximum(first, wide), last) as panel:
+                self.panel(wide * nv + (panel - wide) * (nv - 1), nv - 1)
+        with b.when(last.equals(panels)):
+            self.zero_borders(group)
+
+    def panel(self, slot: Expr, nv: int) -> None:
+        """All blocks of the task's group over `nv` vectors of pixels."""
+        b = self.b
+        with b.loop(0, self.segments if self.tile.segmented else 1) as segment:
+            row = self.blocks + segment * self.total_blocks * 12
+            with b.loop(self.first_block, self.last_block) as block:
+                self.block(slot, nv, segment, block, row + block * 12)
+
+    def block(self, slot: Expr, nv: int, segment: Expr, block: Expr, entry: Expr) -> None:
+        """The register tile: initialise, run over the taps, finish."""
+        b, mr = self.b, self.tile.mr
+        first_value, first_offset, taps = (b.load_i32(entry + 4 * i) for i in range(3))
+        channel = block * mr
+        partial = self.scratch + block * (mr * self.tile.nv * b.vector_bytes)
+        acc = self.start(segment, channel, partial, nv)
+        offset = self.offsets + first_offset * 4
+        value = self.values + first_value * (4 * mr)
+        pixels = self.input + slot * b.vector_bytes
+        with b.loop(0, taps) as j:
+            source = pixels + b.load_i32(offset + j * 4)
+            x = [b.load_vector(source + v * b.vector_bytes) for v in range(nv)]
+            weights = value + j * (4 * mr)
+            for m in range(mr):
+                w = b.broadcast(weights + 4 * m)
+                for v in range(nv):
+                    acc[m][v].set(b.fma(w, x[v], acc[m][v].get()))
+        if not self.tile.segmented:
+            self.finish(acc, slot, channel)
+            return
+        with b.choose((segment + 1).equals(self.segments)) as (last, otherwise):
+            with last:
+                self.finish(acc, slot, channel)
+            with otherwise:
+                for i, var in enumerate(var for row in acc for var in row):
+                    b.store(var.get(), partial + i * b.vector_bytes)
+
+    def start(self, segment: Expr, channel: Expr, partial: Expr, nv: int) -> list[list[Var]]:
+        """Accumulators holding the bias or, after the first segment, the partial sums."""
+        b, mr = self.b, self.tile.mr
+        acc = [[b.var(b.vector()) for _ in range(nv)] for _ in range(mr)]
+
+        def from_bias() -> None:
+            for m in range(mr):
+                bias = b.broadcast(self.bias + (channel + m) * 4)
+                for var in acc[m]:
+                    var.set(bias)
+
+        if not self.tile.segmented:
+            from_bias()
+            return acc
+        with b.choose(segment.equals(0)) as (first, otherwise):
+            with first:
+                from_bias()
+            with otherwise:
+                for i, var in enumerate(var for row in acc for var in row):
+                    var.set(b.load_vector(partial + i * b.vector_bytes))
+        return acc
+
+    def finish(self, acc: list[list[Var]], slot: Expr, channel: Expr) -> None:
+        """Residual, activation, borders to zero, store. Channels past the last (MR does not divide K) are dropped."""
+        b = self.b
+        at = slot * b.vector_bytes
+        masks = [b.mask_bits(self.masks + (slot + v) * self.mask_bytes) for v in range(len(acc[0]))]
+        for m, row in enumerate(acc):
+            k = channel + m
+
+            def store(row: list[Var] = row, k: Expr = k) -> None:
+                out = self.output + k * self.output_plane + at
+                for v, var in enumerate(row):
+                    y = var.get()
+                    if self.tile.residual:
+                        y = y + b.load_vector(self.residual + k * self.residual_plane + at + v * b.vector_bytes)
+                    y = activate(b, y, self.tile.activation)
+                    b.store(b.select(masks[v], y, 0.0), out + v * b.vector_bytes)
+
+            if m == 0:
+                store()
+            else:
+                with b.when(k < self.channels):
+                    store()
+
+    def zero_borders(self, group: Expr) -> None:
+        """Zeros from the last computed vector to the end of each plane, and before the first plane."""
+        b, mr = self.b, self.tile.mr
+        last = b.minimum(self.last_block * mr, self.channels)
+        with b.loop(self.first_block * mr, last) as k:
+            plane = self.output + k * self.output_plane
+            with b.loop(b.arg(Arg.COMPUTED), b.arg(Arg.PLANE_END), b.vector_bytes) as i:
+                b.store(b.vector(), plane + i)
+        with b.when(group.equals(0)):
+            lead = b.arg(Arg.LEAD)
+            with b.loop(0, lead, b.vector_bytes) as i:
+                b.store(b.vector(), self.output + (i - lead))
