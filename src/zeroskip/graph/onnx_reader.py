@@ -21,6 +21,7 @@ from zeroskip.graph.ir import Dim, Graph, Node, Shape, Value
 from zeroskip.graph.onnx_tensors import read_sparse, read_tensor
 from zeroskip.graph.operator import Array, describe, merge
 from zeroskip.graph.operators import OPERATORS
+from zeroskip.preprocess import metadata_beside
 
 OLDEST_OPSET = 7
 _DOMAINS = ("", "ai.onnx")
@@ -46,11 +47,13 @@ def load(source: str | os.PathLike[str] | bytes) -> Graph:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        return from_proto(_parse(content, str(path)), path.parent, path.stem)
+        graph = from_proto(_parse(content, str(path)), path.parent, path.stem)
     except ModelError as error:
         if str(error).startswith(str(path)):
             raise
         raise ModelError(f"{path}: {error}") from error
+    # What a models.json beside the file says of its pictures travels with the graph; the model's own word wins.
+    return graph.with_(metadata={**metadata_beside(path), **graph.metadata})
 
 
 def _parse(content: bytes, where: str) -> ModelProto:

@@ -194,7 +194,7 @@ def _taps(node: Node, place: Array, size: int, scale: float) -> tuple[Array, Arr
         weight = np.maximum(1 - distance, 0)
     else:
         weight = _cubic(distance, node.attr("cubic_coeff_a", -0.75))
-    if node.attr("exclude_outside", 0) or stretch > 1:
+    if node.attr("exclude_outside", 0):
         weight = np.where((index < 0) | (index >= size), 0, weight)
     weight = weight / weight.sum(axis=1, keepdims=True)
     return np.clip(index, 0, size - 1), weight
@@ -212,7 +212,6 @@ ROWS: tuple[Operator, ...] = (
         "Resize",
         _infer_resize,
         _resize,
-        least=2,
         most=4,
         attributes=frozenset(
             {

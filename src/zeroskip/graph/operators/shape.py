@@ -202,7 +202,10 @@ def _expand(node: Node, inputs: Sequence[Any]) -> list[Array]:
 
 
 def _infer_cast(call: Call) -> list[Type]:
-    return [(call.shape(0), dtype_of(call.node.attr("to"), describe(call.node)))]
+    dtype = dtype_of(call.node.attr("to"), describe(call.node))
+    if dtype.name == "float8_e8m0fnu":
+        raise call.fail("casts to FLOAT8E8M0, whose rounding modes are not supported; cast to another type")
+    return [(call.shape(0), dtype)]
 
 
 def _cast(node: Node, inputs: Sequence[Any]) -> list[Array]:
@@ -239,8 +242,8 @@ def _infer_blocks(call: Call, shrink: bool) -> list[Type]:
             return d * up // down
         return d if up == down else None
 
-    area = (1, block * block) if shrink else (block * block, 1)
-    side = (block, 1) if shrink else (1, block)
+    area = (block * block, 1) if shrink else (1, block * block)
+    side = (1, block) if shrink else (block, 1)
     return [((x[0], scaled(x[1], *area), scaled(x[2], *side), scaled(x[3], *side)), call.dtype())]
 
 
