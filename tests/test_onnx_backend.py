@@ -1,6 +1,6 @@
 """The official node tests of the onnx package, run through `zeroskip.backend`.
 
-A test belongs here if every operator in its model is one of `OPERATORS` (or Upsample, which the reader rewrites).
+A test belongs here if every operator of its model is in `OPERATORS` (or Upsample, which reading rewrites).
 """
 
 from __future__ import annotations
@@ -60,5 +60,3 @@ def test_every_supported_operator_is_tested():
     """Operators that no official test names; ``Constant`` has one, and models always use it."""
     tested = set().union(*(ops for name, ops in CHOSEN.items() if name not in SKIPPED))
     assert set(OPERATORS) - tested == set()
-
-

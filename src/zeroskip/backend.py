@@ -73,7 +73,7 @@ class ZeroskipBackend(Backend):
         node: NodeProto,
         inputs: Any,
         device: str = "CPU",
-        outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
+        outputs_info: Sequence[tuple[np.dtype[Any], Any]] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
         """Run a single operator of the newest opset on the given arrays."""
@@ -93,7 +93,7 @@ class ZeroskipBackend(Backend):
     @classmethod
     def supports_device(cls, device: str) -> bool:
         """Only the CPU."""
-        return Device(device).type == DeviceType.CPU
+        return bool(Device(device).type == DeviceType.CPU)
 
 
 is_compatible = ZeroskipBackend.is_compatible

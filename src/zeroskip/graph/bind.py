@@ -56,8 +56,8 @@ def bind(
 def shape_inputs(graph: Graph) -> tuple[str, ...]:
     """The inputs whose contents decide shapes; `bind` needs their numbers.
 
-    Found backwards: the shape operands of Reshape, Expand, Resize, ... and what they are computed from, except
-    through operators that look at shapes only.
+    Found backwards: the shape operands of Reshape, Expand, Resize, ... and what they are computed from,
+    except through operators that look at shapes only.
     """
     producers = graph.producers()
     wanted = [name for node in graph.nodes for name in _shape_operands(node)]
@@ -117,7 +117,8 @@ def _bound(value: Value, shape: tuple[int, ...], symbols: dict[str, tuple[int, s
     expected = f"expected {show(value.shape)}"
     if len(shape) != len(declared):
         raise InputError(
-            f'input "{value.name}" has shape {show(shape)} ({len(shape)} axes), {expected} ({len(declared)} axes)'
+            f'input "{value.name}" has shape {show(shape)} ({len(shape)} axes), '
+            f"{expected} ({len(declared)} axes)"
         )
     for axis, (size, dim) in enumerate(zip(shape, declared)):
         if isinstance(dim, int):
@@ -159,7 +160,7 @@ def _unknown(node: Node, value: Value, values: Mapping[str, Value], constants: M
 
 
 def explicit(node: Node, values: Mapping[str, Value]) -> Node:
-    """A convolution or pool with kernel, strides, dilations, pads and group spelled out; other nodes unchanged."""
+    """A convolution or pool with kernel, strides, dilations, pads and group spelled out."""
     if node.op not in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"):
         return node
     sizes = values[node.inputs[0]].sizes[2:]

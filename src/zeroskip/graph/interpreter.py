@@ -16,8 +16,8 @@ from zeroskip.graph.operator import Array, show
 def evaluate(graph: Graph, inputs: Mapping[str, Any], outputs: tuple[str, ...] | None = None) -> list[Array]:
     """Compute `outputs` (the graph's own where None; any value's name may be asked for).
 
-    Inputs are arrays by name, of the graph's types; sizes may be anything the network accepts. Inputs are never
-    modified. Slow, but every supported operator and type is there.
+    Inputs are arrays by name, of the graph's types; sizes may be anything the network accepts. Inputs are
+    never modified. Slow, but every supported operator and type is there.
 
     Raises:
         InputError: an input is missing, unknown, or of the wrong type or rank.

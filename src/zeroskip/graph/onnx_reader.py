@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, inliner
 
 from zeroskip.errors import ModelError
@@ -34,8 +34,9 @@ def load(source: str | os.PathLike[str] | bytes) -> Graph:
     every operator is rewritten to its newest meaning.
 
     Raises:
-        ModelError: the file is missing, truncated or not ONNX; an operator is not supported; names dangle, repeat
-            or form a cycle; external data is missing; weights hold NaN or infinity; shapes contradict each other.
+        ModelError: the file is missing, truncated or not ONNX; an operator is not supported; names dangle,
+            repeat or form a cycle; external data is missing; weights hold NaN or infinity; shapes
+            contradict each other.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         return from_proto(_parse(bytes(source), "the model"), None)
@@ -52,7 +53,7 @@ def load(source: str | os.PathLike[str] | bytes) -> Graph:
         if str(error).startswith(str(path)):
             raise
         raise ModelError(f"{path}: {error}") from error
-    # What a models.json beside the file says of its pictures travels with the graph; the model's own word wins.
+    # What a models.json beside the file says of its pictures travels along; the model's own word wins.
     return graph.with_(metadata={**metadata_beside(path), **graph.metadata})
 
 
@@ -180,8 +181,8 @@ class _Reader:
             for name in node.input:
                 if name not in ready and name not in producer:
                     return ModelError(
-                        f'{_label(node)} reads "{name}", which no node computes and which is neither an input '
-                        "nor an initializer"
+                        f'{_label(node)} reads "{name}", which no node computes '
+                        "and which is neither an input nor an initializer"
                     )
         return ModelError(f"{_label(late[0])} is part of a cycle: it needs, indirectly, its own output")
 

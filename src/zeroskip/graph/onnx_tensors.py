@@ -34,7 +34,8 @@ def read_tensor(tensor: TensorProto, folder: Path | None, where: str) -> Array:
     data = _external(tensor, folder, where) if external else tensor.raw_data
     if len(data) != expected:
         raise ModelError(
-            f"{where} holds {len(data)} bytes, expected {expected} for {dtype} {show(shape)}; the file is damaged"
+            f"{where} holds {len(data)} bytes, expected {expected} for {dtype} {show(shape)}; "
+            "the file is damaged"
         )
     array = np.frombuffer(data, dtype.newbyteorder("<") if dtype.kind in "iuf" else dtype)
     return array.astype(dtype, copy=False).reshape(shape)

@@ -29,7 +29,7 @@ from zeroskip.graph.operator import describe
 from zeroskip.graph.unfuse import unfuse
 
 OPSET = 21
-"""The operator set written: newest meaning of every operator here, and accepted by onnxruntime 1.18 and later."""
+"""The operator set written: newest meaning of every operator here; onnxruntime accepts it since 1.18."""
 
 NEWEST_OPSET = 28
 """Written only where a node needs it: SpaceToDepth with a mode."""
@@ -46,9 +46,9 @@ def save(
 ) -> None:
     """Write the graph as an ONNX model; an interrupted write leaves an old file whole.
 
-    With `sparse`, weights that are smaller so are stored as ONNX ``sparse_initializer`` (their non-zeros and
-    linear indices). With `external`, weights go to a file named like the model plus ``.data``; where None, only if
-    they would not fit into one file.
+    With `sparse`, weights that are smaller so are stored as ONNX ``sparse_initializer`` (their non-zeros
+    and linear indices). With `external`, weights go to a file named like the model plus ``.data``; where
+    None, only if they would not fit into one file.
 
     Raises:
         InputError: the path cannot be written.

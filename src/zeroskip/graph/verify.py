@@ -11,10 +11,10 @@ from zeroskip.graph.operator import describe, show
 
 
 def verify(graph: Graph, since: Graph | None = None) -> None:
-    """Check that names are defined once and before use, and that types and shapes are what the operators give.
+    """Check that names are defined once and before use, and that types and shapes are what operators give.
 
-    With `since` (an already verified graph), inference is repeated only for nodes that are new or whose inputs
-    changed type.
+    With `since` (an already verified graph), inference is repeated only for nodes that are new or whose
+    inputs changed type.
 
     Raises:
         ModelError: the graph is inconsistent; the message names the node or the value.
@@ -82,5 +82,6 @@ def _check_value(node: Node, stated: Value, inferred: Value) -> None:
     )
     if clash:
         raise ModelError(
-            f'{describe(node)} computes {show(inferred.shape)}, but "{stated.name}" is said to be {show(stated.shape)}'
+            f"{describe(node)} computes {show(inferred.shape)}, "
+            f'but "{stated.name}" is said to be {show(stated.shape)}'
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,8 +34,8 @@ def softplus(x: Array) -> Array:
 def gelu(x: Array, approximate: str = "none") -> Array:
     """x·Φ(x), or its tanh approximation."""
     if approximate == "tanh":
-        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi).astype(x.dtype) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1 + erf(x * np.sqrt(0.5).astype(x.dtype)))
+        return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+    return np.asarray(0.5 * x * (1 + erf(x * math.sqrt(0.5))))
 
 
 ACTIVATIONS: dict[str, UnaryFunction] = {

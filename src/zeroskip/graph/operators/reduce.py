@@ -73,7 +73,7 @@ def _infer_softmax(call: Call) -> list[Type]:
 
 
 def _shifted(node: Node, x: Array) -> tuple[Array, int]:
-    """`x` less its maximum along the softmax axis, and that axis; flattened first for the meaning before opset 13."""
+    """`x` less its maximum along the softmax axis, and that axis; flattened first if `coerce_2d`."""
     axis = node.attr("axis", -1)
     x = widened(x)
     if node.attr("coerce_2d"):

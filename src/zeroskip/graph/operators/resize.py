@@ -126,7 +126,7 @@ def _check(call: Call) -> None:
 
 
 def _resize(node: Node, inputs: Sequence[Any]) -> list[Array]:
-    x, roi, scales, wanted, *_ = (*inputs, None, None, None)
+    x, roi, scales, wanted = [*inputs, None, None, None][:4]
     numbers = [float(s) for s in scales.reshape(-1)] if scales is not None and scales.size else None
     goal = None if numbers is not None else [int(s) for s in wanted.reshape(-1)]
     regions = _regions(node, x.ndim, roi)

@@ -1,4 +1,4 @@
-"""The arithmetic of sliding windows that convolutions and pools share: kernel, strides, pads, output sizes."""
+"""The arithmetic of sliding windows that convolutions and pools share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zeroskip.graph.operator import Array
 class Window:
     """A sliding window over `len(kernel)` spatial axes.
 
-    `begins` and `ends` are pads; `auto` is the ONNX auto_pad that replaces them until the input size is known.
+    `begins` and `ends` are pads; `auto` is the ONNX auto_pad, which replaces them unless ``NOTSET``.
     """
 
     kernel: tuple[int, ...]
@@ -114,7 +114,8 @@ def output_sizes(window: Window, sizes: Sequence[Dim]) -> tuple[Dim, ...]:
 def padded(x: Array, window: Window, counts: Sequence[int], fill: Any) -> Array:
     """`x` with its spatial axes padded so that `counts` windows fit; negative pads crop."""
     spatial = len(counts)
-    begins, ends, crop = [], [], []
+    begins, ends = [], []
+    crop: list[Any] = [...]
     for axis, count in enumerate(counts):
         size = x.shape[axis + x.ndim - spatial]
         begin = window.begins[axis]
@@ -122,7 +123,7 @@ def padded(x: Array, window: Window, counts: Sequence[int], fill: Any) -> Array:
         begins.append(max(begin, 0))
         ends.append(max(end, 0))
         crop.append(slice(max(-begin, 0), size + min(end, 0) if end < 0 else None))
-    x = x[(..., *crop)]
+    x = x[tuple(crop)]
     if not any(begins) and not any(ends):
         return x
     lead = [(0, 0)] * (x.ndim - spatial)
@@ -131,5 +132,6 @@ def padded(x: Array, window: Window, counts: Sequence[int], fill: Any) -> Array:
 
 def tap_view(x: Array, window: Window, counts: Sequence[int], tap: Sequence[int]) -> Array:
     """The pixels that one tap of every window reads, from padded input: ``(..., *counts)``, a view."""
-    index = tuple(slice(t, t + (n - 1) * s + 1, s) for t, n, s in zip(tap, counts, window.strides))
-    return x[(..., *index)]
+    index: list[Any] = [...]
+    index += [slice(t, t + (n - 1) * s + 1, s) for t, n, s in zip(tap, counts, window.strides)]
+    return np.asarray(x[tuple(index)])

@@ -1,8 +1,9 @@
 """Per-channel scales and shifts (BatchNormalization, Mul, Add, Sub, Div) folded into convolutions and Gemm.
 
 Writing A for the linear layer, s for the scale and t for the shift, both one number per channel:
-after it, ``s·(A x + b) + t = (s·A) x + (s·b + t)``; before it, ``A (s·x + t) + b = (A·s) x + (A t + b)``, which
-zero padding spoils unless t is 0, because the padding lies after the shift. Numbers are computed in float64.
+after it, ``s·(A x + b) + t = (s·A) x + (s·b + t)``; before it, ``A (s·x + t) + b = (A·s) x + (A t + b)``,
+which zero padding spoils unless t is 0, because the padding lies after the shift. Numbers are computed in
+float64.
 """
 
 from __future__ import annotations

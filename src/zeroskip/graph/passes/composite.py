@@ -1,4 +1,4 @@
-"""Operators spelled out as several, recognised: activations, MatMul with constant weights, means over planes."""
+"""Operators spelled out as several, recognised: activations, layers, global pools."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _float(name: str, e: Editor) -> bool:
 
 
 def recognise_activations(graph: Graph) -> tuple[Graph, dict[str, int]]:
-    """HardSigmoid, HardSwish, Gelu and Mish written as arithmetic become one node; so does PRelu with one slope.
+    """HardSigmoid, HardSwish, Gelu and Mish written as arithmetic become one node; so does a one-slope PRelu.
 
     The largest products are tried first. What is left of the arithmetic goes with `drop_dead`.
     """

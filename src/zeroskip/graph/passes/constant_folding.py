@@ -10,7 +10,7 @@ from zeroskip.graph.operator import Array
 from zeroskip.graph.passes.editor import Editor
 
 GROWTH_LIMIT = 1 << 24
-"""Elements above which a result that is larger than its inputs stays computed (an Expand of a scalar, say)."""
+"""Elements above which a result larger than its inputs stays computed (an Expand of a scalar, say)."""
 
 
 def fold_constants(graph: Graph) -> tuple[Graph, dict[str, int]]:

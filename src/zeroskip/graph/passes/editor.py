@@ -14,8 +14,8 @@ from zeroskip.graph.operator import Array, merge
 class Editor:
     """Mutable view of one graph for the length of one pass; `finish` gives the new graph.
 
-    A node is identified by its first output. New nodes take the place of an old one, so the order stays topological
-    as long as a replacement reads only what stands before that place.
+    A node is identified by its first output. New nodes take the place of an old one, so the order stays
+    topological as long as a replacement reads only what stands before that place.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -151,8 +151,8 @@ class Editor:
     def bypass(self, node: Node, source: str) -> bool:
         """Let readers of the node's first output read `source` instead, and take the node away.
 
-        A graph output keeps its name: then `source`'s producer takes over the name, which is possible only where
-        `source` is computed by a node and is not itself an output. Returns whether it was done.
+        A graph output keeps its name: then `source`'s producer takes over the name, which is possible only
+        where `source` is computed by a node and is not itself an output. Returns whether it was done.
         """
         out = node.outputs[0]
         if any(self._readers.get(o) or o in self._kept for o in node.outputs[1:] if o):
