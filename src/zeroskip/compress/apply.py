@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from zeroskip.compress.alps import improve_mask
 from zeroskip.compress.criteria import Criterion
 from zeroskip.compress.layers import Layer, bias_rows, from_rows, to_rows
 from zeroskip.compress.masks import keep_mask
-from zeroskip.compress.reconstruct import Fit, gather, solve
+from zeroskip.compress.reconstruct import Fit, gather, normal_equations, solve
 from zeroskip.compress.report import PrunedLayer
 from zeroskip.compress.walk import Runner, Store, Walk
 from zeroskip.graph.ir import Graph, Value
@@ -32,7 +33,7 @@ class Job:
     zeros: Mapping[str, int]
     spared: Mapping[str, str]
     block: int
-    steps: int
+    refine: bool
     fit: Fit
     progress: Progress
 
@@ -86,26 +87,26 @@ def _fit_in_place(
     found = None if layer.shared else bias_rows(layer, graph)
     bias = np.zeros(rows.shape[:2]) if found is None else found
     moments = gather(layer, rows, bias, original, pruned, images, job.fit)
-    fitted, fitted_bias = rows, bias
-    for step in range(1, job.steps + 1):
-        gone = _zeros_at(step / job.steps, job.zeros[layer.name], layer.size)
-        keep = keep_mask(job.criterion.score(fitted, moments), gone, job.block)
-        fitted = np.where(keep, fitted, 0)
-        if not layer.shared:  # other readers of these weights have other inputs
-            fitted, fitted_bias = solve(fitted, keep, moments, job.fit.damping, found is not None)
+    zeros, fit_bias = job.zeros[layer.name], found is not None
+    keep = keep_mask(job.criterion.score(rows, moments), zeros, job.block)
+    before = moments.squared_error(np.where(keep, rows, 0), bias)
+    fitted, fitted_bias, after = np.where(keep, rows, 0), bias, before
+    if not layer.shared:  # other readers of shared weights have other inputs
+        masks = [keep]
+        normal = normal_equations(rows, moments, job.fit.damping, fit_bias)
+        if job.refine and zeros:
+            masks.append(improve_mask(rows, keep, normal, zeros, job.block))
+        answers = [solve(candidate, moments, normal, fit_bias) for candidate in masks]
+        errors = [moments.squared_error(*answer) for answer in answers]
+        after = min(errors)
+        fitted, fitted_bias = answers[errors.index(after)]
     dtype = graph.constants[layer.weight].dtype
     pruned.constants[layer.weight] = from_rows(layer, fitted, dtype)
     if found is not None:
         beta = layer.node.attr("beta", 1.0) if layer.node.op == "Gemm" else 1.0
         pruned.constants[layer.node.input(2)] = (fitted_bias.reshape(-1) / beta).astype(dtype)
     total = moments.variance() or 1.0
-    before = moments.squared_error(np.where(keep, rows, 0), bias)
-    return before / total, moments.squared_error(fitted, fitted_bias) / total
-
-
-def _zeros_at(progress: float, zeros: int, size: int) -> int:
-    """Zeros after that part of the steps: the density falls geometrically, so that late steps take little."""
-    return zeros if progress >= 1 else round(size * (1 - (1 - zeros / size) ** progress))
+    return before / total, after / total
 
 
 def _row(layer: Layer, constants: Mapping[str, Array], job: Job) -> PrunedLayer:

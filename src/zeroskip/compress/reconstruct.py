@@ -81,31 +81,34 @@ def _parts(
         yield part, np.argpartition(noise, taken, axis=1)[:, :taken]
 
 
-def solve(rows: Array, mask: Array, moments: Moments, damping: float, fit_bias: bool) -> tuple[Array, Array]:
-    """The best ``rows [G, K/G, D]`` (zero outside `mask`) and ``bias [G, K/G]`` for `moments`, in float64.
+def normal_equations(rows: Array, moments: Moments, damping: float, centred: bool) -> tuple[Array, Array]:
+    """``A + lambda I`` as ``[G, D, D]`` and ``B + lambda w0`` as ``[G, D, K/G]``, near to `rows`."""
+    xx, xy = moments.xx.copy(), moments.xy.copy()
+    if centred:
+        mean = moments.x[:, :, np.newaxis] / moments.count
+        xx -= mean * moments.x[:, np.newaxis]
+        xy -= mean * moments.y[:, np.newaxis]
+    strength = damping * np.einsum("gdd->g", xx) / xx.shape[1]
+    strength = np.where(strength > 0, strength, 1.0)  # inputs that never change: the weights stay
+    depth = np.arange(xx.shape[1])
+    xx[:, depth, depth] += strength[:, np.newaxis]
+    xy += strength[:, np.newaxis, np.newaxis] * rows.transpose(0, 2, 1)
+    return xx, xy
 
-    `rows` are the weights to stay near to. Without `fit_bias` the bias is zero, and nothing is centred.
+
+def solve(mask: Array, moments: Moments, normal: tuple[Array, Array], fit_bias: bool) -> tuple[Array, Array]:
+    """The best ``rows [G, K/G, D]`` (zero outside `mask`) and ``bias [G, K/G]``, in float64.
+
+    `normal` are the normal equations, centred where `fit_bias`; otherwise the bias is zero.
     """
-    fitted = np.zeros(rows.shape)
-    for group in range(len(rows)):
-        xx, xy = moments.xx[group], moments.xy[group]
-        if fit_bias:
-            mean = moments.x[group] / moments.count
-            xx = xx - np.outer(mean, moments.x[group])
-            xy = xy - np.outer(mean, moments.y[group])
-        strength = damping * float(np.trace(xx)) / len(xx)
-        if strength <= 0:  # inputs that never change: nothing to learn from
-            fitted[group] = np.where(mask[group], rows[group], 0)
-            continue
+    fitted = np.zeros(mask.shape)
+    for group, (xx, xy) in enumerate(zip(*normal, strict=True)):
         for channels, kept in _same_masks(mask[group]):
-            near = rows[group][np.ix_(channels, kept)].T
-            system = xx[np.ix_(kept, kept)]
-            system.flat[:: len(kept) + 1] += strength
-            target = xy[np.ix_(kept, channels)] + strength * near
-            fitted[group][np.ix_(channels, kept)] = np.linalg.solve(system, target).T
+            answer = np.linalg.solve(xx[np.ix_(kept, kept)], xy[np.ix_(kept, channels)])
+            fitted[group][np.ix_(channels, kept)] = answer.T
     if not fit_bias:
-        return fitted, np.zeros(rows.shape[:2])
-    bias = (moments.y - np.einsum("gkd,gd->gk", fitted, moments.x)) / moments.count
+        return fitted, np.zeros(mask.shape[:2])
+    bias: Array = (moments.y - np.einsum("gkd,gd->gk", fitted, moments.x)) / moments.count
     return fitted, bias
 
 
