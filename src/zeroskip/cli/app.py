@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    epilog="Every command has --json. Exit status: 0 success, 1 bad input, 2 wrong command line.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -34,11 +35,7 @@ def _zeroskip(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """CNN inference that skips the zeros.
-
-    Takes ONNX models. Every command has --json (one object on standard output) and exits with 0 on success,
-    1 on bad input, 2 on a wrong command line.
-    """
+    """CNN inference that skips the zeros: an ONNX network in, the same answers out, faster."""
 
 
 for _name in COMMANDS:

@@ -39,10 +39,11 @@ def run(
     images: Images = None,
     preprocess: Preprocessing = None,
 ) -> Result:
-    """Latency against the runtimes installed here: same inputs, same threads, answers compared first.
+    """Latency against other runtimes, answers compared.
 
-    The process is pinned to as many processors as there are threads, the runtimes take turns, medians count.
-    Inputs are random numbers unless --images is given.
+    All runtimes installed here get the same inputs (random, unless --images is given) and threads; one whose
+    answers differ gets no time. The process is pinned to as many processors as there are threads, the
+    runtimes take turns, medians count.
     """
     from zeroskip.bench import benchmark
     from zeroskip.bench.rivals import Call

@@ -20,7 +20,7 @@ LIBRARIES = ("numpy", "llvmlite", "onnx", "pillow", "typer", "rich", "pydantic",
 
 
 def run() -> Result:
-    """CPU, vector width, caches, versions and environment overrides of this installation."""
+    """CPU, vector width, caches, versions, environment."""
     from zeroskip.codegen.target import host_features, resolve
 
     target = resolve("host")

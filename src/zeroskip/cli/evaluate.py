@@ -29,7 +29,7 @@ def run(
     threads: Threads = 1,
     algorithm: Algorithm = "auto",
 ) -> Result:
-    """Top-1 and top-5 of a classifier on labelled pictures."""
+    """Top-1 and top-5 on labelled pictures."""
     from zeroskip.engine import InferenceSession
     from zeroskip.evaluation import evaluate, preprocess_of
 

@@ -21,7 +21,10 @@ def run(
     limit: Limit = 4,
     preprocess: Preprocessing = None,
 ) -> Result:
-    """Layers, shapes, multiply-accumulates, weights and zeros; with --images, zeros of activations too."""
+    """Layers, shapes, MACs, weights and their zeros.
+
+    With --images the zeros of each layer's input are counted too: what activation skipping could save.
+    """
     from zeroskip.evaluation import input_size, preprocess_of
     from zeroskip.graph import bind, load, simplify
     from zeroskip.images import open_images

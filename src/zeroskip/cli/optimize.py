@@ -79,9 +79,10 @@ def run(
     limit: Limit = None,
     preprocess: Preprocessing = None,
 ) -> Result:
-    """Prune (where asked), store sparse, tune for this machine; then show the network before and after.
+    """Prune, store sparse, tune; show before and after.
 
-    With --images, what pruning leaves is fitted on some of the pictures, and accuracy is shown on the others.
+    Weights are pruned only where --sparsity is given; without it OUT gives the same answers. With --images,
+    the weights that stay are fitted on some of the pictures, and accuracy is shown on the others.
     """
     from zeroskip.evaluation import preprocess_of
 
@@ -132,8 +133,8 @@ def _divided(pictures: ImageSet, count: int) -> tuple[ImageSet | None, ImageSet]
         return None, pictures
     if count >= len(pictures):
         raise InputError(
-            f"--calibrate {count}: {pictures.path} has {len(pictures)} pictures in use; some must stay for the "
-            "accuracy, so ask for fewer"
+            f"--calibrate {count}: {pictures.path} has {len(pictures)} pictures in use; some must "
+            "stay for the accuracy, so ask for fewer"
         )
     return pictures.split(count)
 

@@ -134,7 +134,7 @@ def layers_table(rows: tuple[LayerRow, ...], title: str) -> Table:
     body = [
         [
             _tail(row.name, width),
-            _tail(f"{row.op} {row.detail}".strip(), 18, end=False),
+            _tail(f"{row.op} {row.detail}".strip(), 20, end=False),
             "x".join(map(str, row.output[1:])),
             count(row.macs) if row.macs else "",
             count(row.weights) if row.weights else "",

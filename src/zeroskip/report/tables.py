@@ -29,10 +29,7 @@ def table(
     footer: Sequence[str] = (),
     left: int = 1,
 ) -> Table:
-    """Rows under a head; the first `left` columns are text, the rest numbers (right-aligned, never wrapped).
-
-    The first column gives way where the terminal is narrow.
-    """
+    """Rows under a head; the first `left` columns are text, the rest numbers (right-aligned)."""
     view = Table(
         title=title or None,
         title_justify="left",
@@ -45,9 +42,7 @@ def table(
     for index, name in enumerate(columns):
         end = Text(footer[index]) if footer else ""
         if index < left:
-            view.add_column(
-                name, footer=end, overflow="ellipsis" if index == 0 else "fold", no_wrap=index == 0
-            )
+            view.add_column(name, footer=end, overflow="ellipsis", no_wrap=True)
         else:
             view.add_column(name, footer=end, justify="right", no_wrap=True)
     for row in rows:
