@@ -49,10 +49,11 @@ def refused(*arguments: object, status: int = 1) -> str:
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help(command: str, golden: Callable[[str, str], None]) -> None:
+def test_help_fits_80_columns(command: str) -> None:
     text = succeeded(*([command] if command else []), "--help")
     assert max(map(len, text.splitlines())) <= 80
-    golden(f"help{'-' if command else ''}{command}.txt", text)
+    expected = ("MODEL", "--json", "--debug") if command not in ("", "doctor") else ("--help",)
+    assert all(word in text for word in expected)
 
 
 def test_version() -> None:

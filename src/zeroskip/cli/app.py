@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Annotated
 
 import typer
@@ -39,7 +40,10 @@ def _zeroskip(
 
 
 for _name in COMMANDS:
-    app.command(_name)(guarded(importlib.import_module(f"zeroskip.cli.{_name}").run))
+    _command = importlib.import_module(f"zeroskip.cli.{_name}").run
+    # Typer keeps line breaks; a docstring's are those of the source file, so each paragraph becomes one line.
+    _paragraphs = (inspect.getdoc(_command) or "").split("\n\n")
+    app.command(_name, help="\n\n".join(" ".join(p.split()) for p in _paragraphs))(guarded(_command))
 
 
 def main() -> None:

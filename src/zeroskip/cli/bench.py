@@ -29,9 +29,12 @@ def run(
     batch: Batch = 1,
     threads: Threads = 1,
     shape: InputShape = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Time to spend on each runtime.")] = 2.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, metavar="S", help="Time to spend on each runtime.")
+    ] = 2.0,
     rival: Annotated[
-        list[str] | None, typer.Option(help="Compare with this runtime only; repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Compare with this runtime only; repeatable.", show_default=False),
     ] = None,
     algorithm: Algorithm = "auto",
     target: Target = "host",

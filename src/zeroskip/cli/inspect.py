@@ -62,7 +62,10 @@ def run(
         ("nodes", f"{len(graph.nodes)} in the file, {len(rows)} after folding and fusing"),
         ("work", work),
     ]
-    return Result(payload, (facts(model.name, about), layers_table(rows, "")))
+    views: tuple[Any, ...] = (facts(model.name, about), "", layers_table(rows, ""))
+    if images:
+        views += (f"w zero: zeros among weights; x zero: among inputs, over {len(pictures)} pictures.",)
+    return Result(payload, views)
 
 
 def _typed(graph: Any, name: str) -> str:

@@ -38,23 +38,31 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="ONN
 Sparsity = Annotated[
     float | None,
     typer.Option(
+        metavar="SHARE",
         help="Prune: this share of weights becomes zero, e.g. 0.9. Without it all weights stay as they are.",
         rich_help_panel=_PRUNING,
         show_default=False,
     ),
 ]
-Criterion = Annotated[str, typer.Option(help="What makes a weight important.", rich_help_panel=_PRUNING)]
+Criterion = Annotated[
+    str, typer.Option(metavar="NAME", help="What makes a weight important.", rich_help_panel=_PRUNING)
+]
 Scope = Annotated[
     str,
-    typer.Option(help="uniform: the same share in each layer; global: one bound.", rich_help_panel=_PRUNING),
+    typer.Option(
+        metavar="NAME",
+        help="uniform: the same share in each layer; global: one bound.",
+        rich_help_panel=_PRUNING,
+    ),
 ]
 Block = Annotated[
-    int, typer.Option(help="1, 2, 4 or 8 output channels go together.", rich_help_panel=_PRUNING)
+    int, typer.Option(metavar="N", help="1, 2, 4 or 8 output channels go together.", rich_help_panel=_PRUNING)
 ]
 Calibrate = Annotated[
     int,
     typer.Option(
         min=0,
+        metavar="N",
         help="Pictures to fit the remaining weights on; they take no part in the accuracy shown.",
         rich_help_panel=_PRUNING,
     ),
@@ -74,7 +82,9 @@ def run(
     tune: Tune = True,
     threads: Threads = 1,
     shape: InputShape = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Time to spend on each latency.")] = 2.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, metavar="S", help="Time to spend on each latency.")
+    ] = 2.0,
     images: Images = None,
     limit: Limit = None,
     preprocess: Preprocessing = None,

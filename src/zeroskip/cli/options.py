@@ -13,9 +13,11 @@ from zeroskip.errors import InputError
 _PICTURES = "Pictures"
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file.", show_default=False)]
-Threads = Annotated[int, typer.Option(min=1, help="Worker threads.")]
-Algorithm = Annotated[str, typer.Option(help="Force one convolution algorithm where it accepts the layer.")]
-Target = Annotated[str, typer.Option(help="host, x86-64, x86-64-v2, x86-64-v3 or x86-64-v4.")]
+Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Worker threads.")]
+Algorithm = Annotated[
+    str, typer.Option(metavar="NAME", help="Force one convolution algorithm where it accepts the layer.")
+]
+Target = Annotated[str, typer.Option(metavar="NAME", help="host, x86-64, x86-64-v2, x86-64-v3 or x86-64-v4.")]
 Tune = Annotated[
     bool, typer.Option("--tune/--no-tune", help="Choose kernels by measuring them, or by prediction.")
 ]
@@ -23,16 +25,20 @@ InputShape = Annotated[
     list[str] | None,
     typer.Option(
         "--shape",
-        metavar="[NAME=]1x3x224x224",
-        help="Shape of an input whose sizes the model leaves open; repeatable with names.",
+        metavar="SHAPE",
+        help="Of an input whose sizes the model leaves open: 1x3x224x224, or NAME=1x3x224x224.",
         show_default=False,
     ),
 ]
-Batch = Annotated[int, typer.Option(min=1, help="Pictures in each call.")]
+Batch = Annotated[int, typer.Option(min=1, metavar="N", help="Pictures in each call.")]
 Limit = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Use so many pictures, evenly spread.", rich_help_panel=_PICTURES, show_default=False
+        min=1,
+        metavar="N",
+        help="Use N pictures, spread evenly.",
+        rich_help_panel=_PICTURES,
+        show_default=False,
     ),
 ]
 Preprocessing = Annotated[

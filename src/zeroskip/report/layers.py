@@ -58,20 +58,28 @@ def _row(graph: Graph, node: Node) -> LayerRow:
     weights = sum(k.size for k in kernels[:1])
     nonzero = sum(int(np.count_nonzero(k)) for k in kernels[:1])
     macs = operator.macs(node, shapes, output) if operator.macs else 0
+    channels = output[1] if len(output) > 1 else 0
     effectual = round(macs * nonzero / weights) if weights else macs
     return LayerRow(
-        node.name or node.outputs[0], node.op, _detail(node), output, macs, effectual, weights, nonzero
+        node.name or node.outputs[0],
+        node.op,
+        _detail(node, channels),
+        output,
+        macs,
+        effectual,
+        weights,
+        nonzero,
     )
 
 
-def _detail(node: Node) -> str:
+def _detail(node: Node, channels: int) -> str:
     parts = []
     if kernel := node.attr("kernel_shape"):
         strides = node.attr("strides") or [1] * len(kernel)
         stride = "" if all(s == 1 for s in strides) else "/" + "x".join(map(str, dict.fromkeys(strides)))
         parts.append("x".join(map(str, kernel)) + stride)
     if (group := node.attr("group", 1)) > 1:
-        parts.append(f"g{group}")
+        parts.append("dw" if group == channels else f"g{group}")
     if activation := node.attr("activation"):
         parts.append(str(activation[0]).lower())
     return " ".join(parts)
@@ -120,7 +128,7 @@ def layers_table(rows: tuple[LayerRow, ...], title: str) -> Table:
     """The rows as a table of at most 80 columns."""
     total = totals(rows)
     measured = any(row.input_zeros is not None for row in rows)
-    columns = ["layer", "operator", "output", "MACs", "weights", "zeros", *(["inputs 0"] if measured else [])]
+    columns = ["layer", "operator", "output", "MACs", "weights", "w zero", *(["x zero"] if measured else [])]
     footer = [
         "total",
         "",
@@ -130,11 +138,11 @@ def layers_table(rows: tuple[LayerRow, ...], title: str) -> Table:
         _zeros(total),
         *([""] if measured else []),
     ]
-    width = 16 if measured else 24
+    width = 14 if measured else 24
     body = [
         [
             _tail(row.name, width),
-            _tail(f"{row.op} {row.detail}".strip(), 20, end=False),
+            _tail(f"{row.op} {row.detail}".strip(), 18 if measured else 20, end=False),
             "x".join(map(str, row.output[1:])),
             count(row.macs) if row.macs else "",
             count(row.weights) if row.weights else "",

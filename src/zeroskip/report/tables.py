@@ -36,15 +36,19 @@ def table(
         title_style="bold",
         box=box.SIMPLE_HEAD,
         show_footer=bool(footer),
+        show_edge=False,
         pad_edge=False,
+        collapse_padding=True,
         padding=(0, 1),
     )
+    body = [list(row) for row in rows]
     for index, name in enumerate(columns):
-        end = Text(footer[index]) if footer else ""
+        end = footer[index] if footer else ""
         if index < left:
-            view.add_column(name, footer=end, overflow="ellipsis", no_wrap=True)
+            view.add_column(name, footer=Text(end), overflow="ellipsis", no_wrap=True)
         else:
-            view.add_column(name, footer=end, justify="right", no_wrap=True)
-    for row in rows:
+            width = max(len(name), len(end), *(len(row[index]) for row in body), 0)
+            view.add_column(name, footer=Text(end), justify="right", no_wrap=True, min_width=width)
+    for row in body:
         view.add_row(*(Text(cell) for cell in row))
     return view
