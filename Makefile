@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v pyth
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types bench-tools clean
+.PHONY: demo test lint types bench-tools lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -23,6 +23,11 @@ types: $(READY)
 # Rival runtimes for `zeroskip bench`; what does not install here is left out of the tables.
 bench-tools: $(READY)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
+
+# Names and versions only: no addresses, so that the file means the same everywhere.
+lock: $(READY)
+	@echo "# Versions the suite was last run with, on Python 3.11; written by \`make lock\`." > requirements-dev.lock
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' >> requirements-dev.lock
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

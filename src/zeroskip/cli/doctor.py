@@ -21,6 +21,7 @@ LIBRARIES = ("numpy", "llvmlite", "onnx", "pillow", "typer", "rich", "pydantic",
 
 def run() -> Result:
     """CPU, vector width, caches, versions, environment."""
+    from zeroskip.codegen.cache import llvm_version
     from zeroskip.codegen.target import host_features, resolve
 
     target = resolve("host")
@@ -35,7 +36,7 @@ def run() -> Result:
         "vector_registers": target.registers,
         "features": vectors,
     }
-    versions = {"zeroskip": zeroskip.__version__, "python": platform.python_version(), "llvm": _llvm()}
+    versions = {"zeroskip": zeroskip.__version__, "python": platform.python_version(), "llvm": llvm_version()}
     versions |= _versions(LIBRARIES)
     rivals = _versions(r.package for r in RIVALS)
     stores = [_cache(name, path) for name, path in _caches().items()]
@@ -76,12 +77,6 @@ def run() -> Result:
 
 ENVIRONMENT = {"ZEROSKIP_CACHE_DIR": "folder of compiled kernels and tuning results"}
 """Every environment variable that zeroskip reads, and what it overrides."""
-
-
-def _llvm() -> str:
-    import llvmlite.binding as llvm
-
-    return ".".join(map(str, llvm.llvm_version_info))
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

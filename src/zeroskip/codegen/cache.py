@@ -32,10 +32,14 @@ def object_directory() -> Path:
     return cache_directory() / "objects"
 
 
+def llvm_version() -> str:
+    """The LLVM inside llvmlite, such as ``"20.1.8"``."""
+    return ".".join(map(str, llvm.llvm_version_info))
+
+
 def key(text: str, target: Target) -> str:
     """The name of the object compiled from this IR for this target by this LLVM."""
-    version = ".".join(map(str, llvm.llvm_version_info))
-    return hashlib.sha256(f"{version}\n{target.key}\n{text}".encode()).hexdigest()
+    return hashlib.sha256(f"{llvm_version()}\n{target.key}\n{text}".encode()).hexdigest()
 
 
 def read(name: str) -> bytes | None:
