@@ -60,8 +60,10 @@ def _ratio(less: str, more: str) -> Callable[[float, float], str]:
     """How a figure that should shrink did: ``2.00x faster``, ``1.10x slower``."""
 
     def change(before: float, after: float) -> str:
-        if not before or not after or before == after:
+        if not before or not after:
             return ""
+        if 0.99 < before / after < 1.01:
+            return "same"
         return f"{times(before / after)} {less}" if after < before else f"{times(after / before)} {more}"
 
     return change

@@ -23,7 +23,7 @@ def latency_table(found: Benchmark) -> RenderableType:
         f"up to {found.tolerance:.0e} is rounding."
     )
     lines = "\n".join([*notes, end])
-    return Group(table(columns, rows, title=title, left=2), Text(lines, style="dim"))
+    return Group(table(columns, rows, title=title, left=2), "", Text(lines, style="dim"))
 
 
 def _row(found: Benchmark, contender: Contender) -> tuple[str, ...]:
@@ -31,7 +31,13 @@ def _row(found: Benchmark, contender: Contender) -> tuple[str, ...]:
     latency = contender.latency
     ratio = found.speedup(contender.name)
     verdict = "" if ratio is None or contender is found.contenders[0] else _verdict(ratio)
-    gap = "reference" if contender.name == found.reference else f"{contender.difference:.0e}"
+    gap = (
+        "reference"
+        if contender.name == found.reference
+        else f"{contender.difference:.0e}"
+        if contender.difference
+        else "none"
+    )
     spread = f"{milliseconds(latency.low_ms)[:-3]}-{milliseconds(latency.high_ms)[:-3]}"
     return (
         contender.name,
@@ -45,4 +51,7 @@ def _row(found: Benchmark, contender: Contender) -> tuple[str, ...]:
 
 
 def _verdict(ratio: float) -> str:
-    return f"{times(ratio)} faster" if ratio >= 1 else f"{times(1 / ratio)} slower"
+    """A median is good to about one per cent; closer than that is a draw."""
+    if 0.99 < ratio < 1.01:
+        return "as fast"
+    return f"{times(ratio)} faster" if ratio > 1 else f"{times(1 / ratio)} slower"
