@@ -31,13 +31,9 @@ def _row(found: Benchmark, contender: Contender) -> tuple[str, ...]:
     latency = contender.latency
     ratio = found.speedup(contender.name)
     verdict = "" if ratio is None or contender is found.contenders[0] else _verdict(ratio)
-    gap = (
-        "reference"
-        if contender.name == found.reference
-        else f"{contender.difference:.0e}"
-        if contender.difference
-        else "none"
-    )
+    gap = f"{contender.difference:.0e}" if contender.difference else "none"
+    if contender.name == found.reference:
+        gap = "reference"
     spread = f"{milliseconds(latency.low_ms)[:-3]}-{milliseconds(latency.high_ms)[:-3]}"
     return (
         contender.name,
