@@ -10,7 +10,7 @@ import numpy as np
 
 from zeroskip.compress.alps import improve_mask
 from zeroskip.compress.criteria import Criterion
-from zeroskip.compress.layers import Layer, bias_rows, from_rows, to_rows
+from zeroskip.compress.layers import Layer, as_stored, bias_rows, from_rows, to_rows
 from zeroskip.compress.masks import keep_mask
 from zeroskip.compress.reconstruct import Fit, gather, normal_equations, solve
 from zeroskip.compress.report import PrunedLayer
@@ -46,7 +46,7 @@ def mask(graph: Graph, layers: Sequence[Layer], job: Job) -> tuple[Graph, list[P
         if job.zeros[layer.name]:
             rows = to_rows(layer, constants[layer.weight])
             keep = keep_mask(job.criterion.score(rows, None), job.zeros[layer.name], job.block)
-            constants[layer.weight] = from_rows(layer, np.where(keep, rows, 0), rows.dtype)
+            constants[layer.weight] = _kept(layer, keep, graph)
         report.append(_row(layer, constants, job))
     return graph.with_(constants=constants), report
 
@@ -71,8 +71,9 @@ def mask_and_reconstruct(
             changed = changed or job.zeros[layer.name] > 0
             before, after = None, None
             if changed:
-                original.advance(layer.node.input(0))
-                pruned.advance(layer.node.input(0))
+                for name in filter(None, (layer.node.input(0), layer.residual)):
+                    original.advance(name)
+                    pruned.advance(name)
                 before, after = _fit_in_place(layer, wide, original, pruned, images, job)
             row = replace(_row(layer, pruned.constants, job), error_before=before, error_after=after)
             report.append(replace(row, seconds=time.perf_counter() - start))
@@ -87,26 +88,36 @@ def _fit_in_place(
     found = None if layer.shared else bias_rows(layer, graph)
     bias = np.zeros(rows.shape[:2]) if found is None else found
     moments = gather(layer, rows, bias, original, pruned, images, job.fit)
+    total = moments.variance() or 1.0
     zeros, fit_bias = job.zeros[layer.name], found is not None
     keep = keep_mask(job.criterion.score(rows, moments), zeros, job.block)
-    before = moments.squared_error(np.where(keep, rows, 0), bias)
-    fitted, fitted_bias, after = np.where(keep, rows, 0), bias, before
-    if not layer.shared:  # other readers of shared weights have other inputs
-        masks = [keep]
-        normal = normal_equations(rows, moments, job.fit.damping, fit_bias)
-        if job.refine and zeros:
-            masks.append(improve_mask(rows, keep, normal, zeros, job.block))
-        answers = [solve(candidate, moments, normal, fit_bias) for candidate in masks]
-        errors = [moments.squared_error(*answer) for answer in answers]
-        after = min(errors)
-        fitted, fitted_bias = answers[errors.index(after)]
-    dtype = graph.constants[layer.weight].dtype
-    pruned.constants[layer.weight] = from_rows(layer, fitted, dtype)
-    if found is not None:
+    before = moments.squared_error(np.where(keep, rows, 0), bias) / total
+    if layer.shared:  # its other readers have other inputs, which a fit would not know of
+        _store(layer, pruned.constants, _kept(layer, keep, graph), None)
+        return before, before
+    normal = normal_equations(rows, moments, job.fit.damping, fit_bias)
+    masks = [keep]
+    if job.refine and zeros:
+        masks.append(improve_mask(rows, keep, normal, zeros, job.block))
+    answers = [solve(candidate, moments, normal, fit_bias) for candidate in masks]
+    errors = [moments.squared_error(*answer) for answer in answers]
+    fitted, fitted_bias = answers[errors.index(min(errors))]
+    _store(layer, pruned.constants, from_rows(layer, fitted), fitted_bias if fit_bias else None)
+    return before, min(errors) / total
+
+
+def _kept(layer: Layer, keep: Array, graph: Graph) -> Array:
+    """The stored weights with zeros outside the mask; what stays keeps its every bit."""
+    weight = graph.constants[layer.weight]
+    return np.where(as_stored(layer, keep), weight, weight.dtype.type(0))
+
+
+def _store(layer: Layer, constants: dict[str, Array], weight: Array, bias: Array | None) -> None:
+    constants[layer.weight] = weight.astype(constants[layer.weight].dtype)
+    if bias is not None:
+        old = constants[layer.node.input(2)]
         beta = layer.node.attr("beta", 1.0) if layer.node.op == "Gemm" else 1.0
-        pruned.constants[layer.node.input(2)] = (fitted_bias.reshape(-1) / beta).astype(dtype)
-    total = moments.variance() or 1.0
-    return before / total, after / total
+        constants[layer.node.input(2)] = (bias / beta).reshape(old.shape).astype(old.dtype)
 
 
 def _row(layer: Layer, constants: Mapping[str, Array], job: Job) -> PrunedLayer:

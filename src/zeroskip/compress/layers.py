@@ -44,6 +44,11 @@ class Layer:
         """How many weights it has, zero or not."""
         return math.prod(self.shape)
 
+    @property
+    def residual(self) -> str:
+        """The value that a fused convolution adds to its output, or ``""``."""
+        return self.node.input(3) if self.node.op == "Conv" else ""
+
 
 def find_layers(graph: Graph) -> tuple[Layer, ...]:
     """The layers of `graph` that have constant, floating-point weights, in the order of its nodes.
@@ -127,22 +132,24 @@ def to_rows(layer: Layer, weight: Array) -> Array:
     return scaled
 
 
-def from_rows(layer: Layer, rows: Array, dtype: np.dtype[Any]) -> Array:
-    """The inverse of `to_rows`, in the stored shape and `dtype`."""
-    if layer.node.op == "Conv":
-        return rows.reshape(layer.shape).astype(dtype)
+def from_rows(layer: Layer, rows: Array) -> Array:
+    """The inverse of `to_rows` in float, in the stored shape."""
     alpha = layer.node.attr("alpha", 1.0)
-    matrix = rows[0] / alpha if alpha else rows[0]
-    if not (layer.node.op == "Gemm" and layer.node.attr("transB", 0)):
-        matrix = matrix.T
-    return np.ascontiguousarray(matrix, dtype=dtype)
+    return as_stored(layer, rows if layer.node.op == "Conv" or not alpha else rows / alpha)
+
+
+def as_stored(layer: Layer, rows: Array) -> Array:
+    """Rows, or a mask of them, in the shape of the stored weights."""
+    if layer.node.op == "Conv" or layer.node.attr("transB", 0):
+        return rows.reshape(layer.shape)
+    return np.ascontiguousarray(rows[0].T)
 
 
 def bias_rows(layer: Layer, graph: Graph) -> Array | None:
     """The bias as ``[G, K/G]``, zeros where the layer has none yet; ``None`` where it cannot be refitted.
 
-    It cannot where the operator has no bias (``MatMul``), where the bias is computed, differs between the
-    rows of a ``Gemm``, or is read by another node as well.
+    It cannot where the operator has no bias (``MatMul``), where the bias is computed, is not one number per
+    output channel, or is read by another node as well.
     """
     node, name = layer.node, layer.node.input(2)
     channels = layer.shape[0] if node.op == "Conv" or node.attr("transB", 0) else layer.shape[1]
@@ -151,7 +158,7 @@ def bias_rows(layer: Layer, graph: Graph) -> Array | None:
     if not name:
         return np.zeros((layer.groups, channels // layer.groups))
     bias = graph.constants.get(name)
-    if bias is None or (bias.ndim > 1 and bias.shape[0] != 1) or len(graph.consumers()[name]) > 1:
+    if bias is None or (bias.size != channels) or len(graph.consumers()[name]) > 1:
         return None
     full: Array = np.broadcast_to(bias.reshape(-1), (channels,)) * bias.dtype.type(node.attr("beta", 1.0))
     return full.reshape(layer.groups, -1)

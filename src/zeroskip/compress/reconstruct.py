@@ -34,7 +34,7 @@ class Fit:
 
     `damping` is lambda as a share of the mean of A's diagonal. At most about `positions` output positions are
     gathered per layer, spread evenly over the images and drawn at random inside each by `seed`; ``None``
-    takes 20 per unknown, at least 20 000.
+    takes 20 per unknown, at least 100 000.
     """
 
     damping: float = 1e-3
@@ -47,13 +47,14 @@ def gather(
 ) -> Moments:
     """The moments of `layer`: inputs from `pruned`, wanted outputs from `original`.
 
-    ``rows`` and ``bias`` are the original's. `images` are the batch lengths. Both walks must
+    ``rows`` and ``bias`` are the original's. Where the layer adds a residual, the sum is what is wanted, so
+    that the layer makes up for what the residual lost. `images` are the batch lengths. Both walks must
     have reached the layer's input.
     """
     source = layer.node.input(0)
     depth = rows.shape[2]
     moments = Moments.empty(rows.shape[0], depth, rows.shape[1])
-    limit = fit.positions or max(20_000, 20 * depth)
+    limit = fit.positions or max(100_000, 20 * depth)
     per_image = max(1, round(limit / sum(images)))
     generator = np.random.default_rng(fit.seed)
     wanted_rows = rows.transpose(0, 2, 1).astype(np.float32)
@@ -61,6 +62,9 @@ def gather(
         inputs, wanted = pruned.value(source, batch), original.value(source, batch)
         for part, chosen in _parts(layer, inputs.shape, per_image, depth * rows.shape[0], generator):
             outputs = columns(layer, wanted[part], chosen) @ wanted_rows + bias[:, np.newaxis]
+            if layer.residual:
+                whole, left = (walk.value(layer.residual, batch)[part] for walk in (original, pruned))
+                outputs += _picked(whole - left, chosen, len(rows))
             moments.add(columns(layer, inputs[part], chosen), outputs)
     return moments
 
@@ -79,6 +83,18 @@ def _parts(
             continue
         noise = generator.random((part.stop - part.start, available), dtype=np.float32)
         yield part, np.argpartition(noise, taken, axis=1)[:, :taken]
+
+
+def _picked(outputs: Array, chosen: Array | None, groups: int) -> Array:
+    """``[n, K, ...]`` at the chosen positions, as ``[G, positions, K/G]``."""
+    flat = outputs.reshape(*outputs.shape[:2], -1)
+    if chosen is not None:
+        flat = np.take_along_axis(flat, chosen[:, np.newaxis], 2)
+    return (
+        flat.reshape(len(flat), groups, -1, flat.shape[2])
+        .transpose(1, 0, 3, 2)
+        .reshape(groups, -1, outputs.shape[1] // groups)
+    )
 
 
 def normal_equations(rows: Array, moments: Moments, damping: float, centred: bool) -> tuple[Array, Array]:
