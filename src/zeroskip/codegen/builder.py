@@ -220,6 +220,10 @@ class Builder:
         """Write a float or a vector of floats."""
         self.ir.store(value.value, pointer.value, align=align)
 
+    def store_i64(self, value: Expr, pointer: Expr) -> None:
+        """Write a 64-bit integer."""
+        self.ir.store(value.value, pointer.value, align=8)
+
     def load_masked(self, pointer: Expr, mask: Expr, otherwise: float = 0.0) -> Expr:
         """Lanes where `mask` holds; the others are `otherwise` and their memory is not touched."""
         fallback = self.vector(otherwise)
@@ -246,7 +250,18 @@ class Builder:
         narrow = Expr(self, self.ir.trunc(limit.value, I32))
         return self.lane_numbers() < self.splat(narrow)
 
-    def load_strided(self, pointer: Expr, stride: int, mask: Expr | None = None, otherwise: float = 0.0) -> Expr:
+    def lanes_between(self, start: Operand, stop: Operand, stride: int = 1) -> Expr:
+        """The mask of the lanes for which ``start <= stride * lane < stop``."""
+        first, last = (self.splat(self._narrow(limit)) for limit in (start, stop))
+        steps = self.lane_numbers() * stride
+        return (steps >= first) & (steps < last)
+
+    def _narrow(self, value: Operand) -> Expr:
+        return Expr(self, self.ir.trunc(self.like(value, self.int(0)).value, I32))
+
+    def load_strided(
+        self, pointer: Expr, stride: int, mask: Expr | None = None, otherwise: float = 0.0
+    ) -> Expr:
         """Every `stride`-th float from `pointer`; without a mask, `lanes*stride` floats may be read."""
         if stride == 1:
             return self.load_vector(pointer) if mask is None else self.load_masked(pointer, mask, otherwise)
@@ -374,11 +389,15 @@ class Builder:
         with self.ir.if_else(condition.value) as branches:
             yield branches
 
-    def call(self, pointer: Expr, *arguments: Expr) -> None:
-        """Call a kernel by its address."""
+    def call(self, address: Expr, *arguments: Expr) -> None:
+        """Call the ``void`` function at `address` (a pointer or a 64-bit integer)."""
         kind = ir.FunctionType(VOID, [argument.type for argument in arguments])
-        typed = self.ir.bitcast(pointer.value, kind.as_pointer())
-        self.ir.call(typed, [argument.value for argument in arguments])
+        self.ir.call(self.typed(address, kind), [argument.value for argument in arguments])
+
+    def typed(self, address: Expr, pointee: ir.Type) -> ir.Value:
+        """The address as a pointer whose pointee llvmlite knows, as its calls and atomics want."""
+        value = address.value if address.type == I64 else self.ir.ptrtoint(address.value, I64)
+        return self.ir.inttoptr(value, pointee.as_pointer())
 
     def text(self) -> str:
         """The finished module as LLVM IR."""

@@ -60,9 +60,12 @@ class Planar:
 
     @cached_property
     def plane(self) -> int:
-        """Bytes from one plane to the next: an odd number of cache lines, so that planes spread over cache sets."""
-        lines = round_up(4 * self.images * self.rows * self.pitch, LINE) // LINE
-        return (lines | 1) * LINE
+        """Bytes from one plane to the next: an odd number of cache lines, so that planes spread over cache sets.
+
+        After the last vector with pixels there is room for the next plane's lead.
+        """
+        covered = max(4 * self.images * self.rows * self.pitch, round_up(4 * self.computed, LINE) + self.lead)
+        return (round_up(covered, LINE) // LINE | 1) * LINE
 
     @property
     def lead(self) -> int:

@@ -1,0 +1,42 @@
+"""What an algorithm tells of itself: the row that tests, the selector, the command line and the docs read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zeroskip.codegen import Call, Operand, Target
+from zeroskip.conv.problem import ConvProblem
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a convolution happens: its operands in memory, the machine, and how many threads share the work.
+
+    `x` is split by the strides (see `Planar.phases`) when the algorithm is `shifted` and the layer is strided.
+    """
+
+    x: Operand
+    y: Operand
+    residual: Operand | None
+    target: Target
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A named way to do a convolution.
+
+    `refuses` says in words why a layer cannot be done, or None. `variants` lists its parameter choices as text,
+    `build` makes the kernel calls of one, `cycles` predicts its time (only ratios matter). `shifted` algorithms
+    read planes split by strides; the others read the input as it is.
+    """
+
+    name: str
+    description: str
+    source: str
+    refuses: Callable[[ConvProblem, Target], str | None]
+    variants: Callable[[ConvProblem, Target], list[str]]
+    cycles: Callable[[ConvProblem, str, Target], float]
+    build: Callable[[ConvProblem, str, Site], tuple[Call, ...]]
+    shifted: bool = True

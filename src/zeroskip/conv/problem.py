@@ -1,0 +1,136 @@
+"""One convolution to be done: shapes, weights and what is fused, in the notation of the field."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zeroskip.codegen.activations import Activation
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ConvProblem:
+    """out = activation(conv(x, w) + bias [+ residual]); 1-D convolutions have H = R = 1.
+
+    N, C, H, W: input; w: float32 (K, C/groups, R, S); pads: top, left, bottom, right.
+    """
+
+    N: int
+    C: int
+    H: int
+    W: int
+    w: Array
+    bias: Array | None = None
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    activation: Activation | None = None
+    residual: bool = False
+
+    @property
+    def K(self) -> int:  # noqa: N802
+        """Output channels."""
+        return int(self.w.shape[0])
+
+    @property
+    def R(self) -> int:  # noqa: N802
+        """Kernel rows."""
+        return int(self.w.shape[2])
+
+    @property
+    def S(self) -> int:  # noqa: N802
+        """Kernel columns."""
+        return int(self.w.shape[3])
+
+    @property
+    def P(self) -> int:  # noqa: N802
+        """Output rows."""
+        reach = (self.R - 1) * self.dilations[0] + 1
+        return (self.H + self.pads[0] + self.pads[2] - reach) // self.strides[0] + 1
+
+    @property
+    def Q(self) -> int:  # noqa: N802
+        """Output columns."""
+        reach = (self.S - 1) * self.dilations[1] + 1
+        return (self.W + self.pads[1] + self.pads[3] - reach) // self.strides[1] + 1
+
+    @property
+    def strided(self) -> bool:
+        """Whether any stride exceeds one."""
+        return self.strides != (1, 1)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each group has one input channel (and there are several)."""
+        return self.groups == self.C and self.groups > 1
+
+    @cached_property
+    def nonzeros(self) -> int:
+        """Weights that are not zero."""
+        return int(np.count_nonzero(self.w))
+
+    @property
+    def density(self) -> float:
+        """The fraction of weights that are not zero."""
+        return self.nonzeros / max(1, self.w.size)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates that cannot be skipped: non-zero weights times output pixels."""
+        return self.nonzeros * self.N * self.P * self.Q
+
+    @property
+    def phases(self) -> tuple[tuple[int, int], ...]:
+        """The (row, column) residues modulo the strides that some tap reads."""
+        rows = sorted({r * self.dilations[0] % self.strides[0] for r in range(self.R)})
+        columns = sorted({s * self.dilations[1] % self.strides[1] for s in range(self.S)})
+        return tuple((a, b) for a in rows for b in columns)
+
+    @cached_property
+    def block_taps(self) -> dict[int, int]:
+        """Block height to the taps that have any non-zero weight, for blocks of 1, 2, 4 and 8 output channels."""
+        there = blocked(self, 8, self.w != 0)
+        counts = {1: self.nonzeros}
+        for block in (2, 4, 8):
+            there = there[:, :, 0::2] | there[:, :, 1::2]
+            counts[block] = int(np.count_nonzero(there))
+        return counts
+
+    def fill(self, block: int) -> float:
+        """How full the non-empty taps of blocks of `block` output channels are, from 1/block to 1."""
+        return self.nonzeros / max(1, self.block_taps[block] * block)
+
+    @cached_property
+    def signature(self) -> str:
+        """The layer as text: everything but the weights' values, and of them only how many and in what blocks."""
+        act = "" if not self.activation else "_".join(map(str, self.activation))
+        shape = f"n{self.N}c{self.C}h{self.H}w{self.W}k{self.K}r{self.R}s{self.S}"
+        where = f"st{self.strides}p{self.pads}d{self.dilations}g{self.groups}".replace(" ", "")
+        return f"{shape}{where}{'+' if self.residual else ''}{act}"
+
+    @cached_property
+    def digest(self) -> str:
+        """The sparsity in brief: per cent of non-zeros, and how full blocks of 2, 4 and 8 output channels are."""
+        fills = [self.density, *(self.fill(block) for block in (2, 4, 8))]
+        return hashlib.sha256(",".join(f"{fill:.2f}" for fill in fills).encode()).hexdigest()[:16]
+
+
+def blocked(problem: ConvProblem, block: int, weights: Array | None = None) -> Array:
+    """The weights as (groups, blocks of a group, block, taps of a group); missing channels are zero.
+
+    `weights`, where given, is another array of the weights' shape.
+    """
+    per_group = problem.K // problem.groups
+    blocks = -(-per_group // block)
+    w = (problem.w if weights is None else weights).reshape(problem.groups, per_group, -1)
+    missing = blocks * block - per_group
+    if missing:
+        w = np.concatenate([w, np.zeros((problem.groups, missing, w.shape[2]), w.dtype)], axis=1)
+    return w.reshape(problem.groups, blocks, block, -1)

@@ -1,0 +1,27 @@
+"""The convolution algorithms by name. A new one is a file of its own and a row here."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from zeroskip.conv import block_sparse, depthwise, direct, sparse_direct
+from zeroskip.conv.algorithm import Algorithm
+from zeroskip.errors import AlgorithmError
+
+ALGORITHMS: dict[str, Algorithm] = {
+    module.ALGORITHM.name: module.ALGORITHM for module in (direct, depthwise, sparse_direct, block_sparse)
+}
+
+
+def algorithms() -> dict[str, str]:
+    """Name to description of every convolution algorithm."""
+    return {name: algorithm.description for name, algorithm in ALGORITHMS.items()}
+
+
+def find(name: str) -> Algorithm:
+    """The algorithm called `name`; `AlgorithmError` suggests the nearest where there is none."""
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    close = get_close_matches(name, ALGORITHMS, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise AlgorithmError(f"no convolution algorithm is called {name!r}{hint} Known: auto, {', '.join(ALGORITHMS)}.")

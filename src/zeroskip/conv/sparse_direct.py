@@ -1,0 +1,50 @@
+"""Direct sparse convolution: each output channel lists its non-zero weights and their offsets into the input.
+
+Park et al., ICLR 2017: CSR rows "stretched" over the padded input, so that the column index of weight (c, r, s)
+is its offset; one broadcast weight then serves a whole run of pixels.
+"""
+
+from __future__ import annotations
+
+from zeroskip.codegen import Call, Target
+from zeroskip.conv import taps
+from zeroskip.conv.algorithm import Algorithm, Site
+from zeroskip.conv.problem import ConvProblem
+from zeroskip.conv.tap_cost import tap_cycles
+
+WIDTHS = {32: (4, 6, 8, 10, 14), 16: (4, 6, 8, 10)}
+SEGMENTS = (0, 16, 32, 64, 128, 256)
+# With fewer non-zeros per output channel and segment, loading and storing partial sums costs more than it saves.
+TAPS_PER_SEGMENT = 4
+
+
+def _refuses(problem: ConvProblem, target: Target) -> str | None:
+    return None
+
+
+def _variants(problem: ConvProblem, target: Target) -> list[str]:
+    channels = problem.C // problem.groups
+    per_channel = problem.density * problem.R * problem.S
+    segments = [s for s in SEGMENTS if s < channels and (s == 0 or s * per_channel >= TAPS_PER_SEGMENT)]
+    return [str(taps.Variant(1, nv, segment)) for nv in WIDTHS[target.registers] for segment in segments]
+
+
+def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
+    return tap_cycles(problem, taps.parse_variant(variant), problem.nonzeros, target)
+
+
+def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
+    parsed = taps.parse_variant(variant)
+    packed = taps.pack_sparse(problem, parsed, site.x.planar)
+    return (taps.call(problem, parsed, packed, **vars(site)),)
+
+
+ALGORITHM = Algorithm(
+    "sparse_direct",
+    "direct sparse convolution: CSR weights with offsets into the padded input",
+    "Park et al., ICLR 2017",
+    _refuses,
+    _variants,
+    _cycles,
+    _build,
+)
