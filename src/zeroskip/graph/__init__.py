@@ -1,6 +1,7 @@
 """The network as data: typed graphs, ONNX in and out, operators, and the passes that simplify."""
 
 from zeroskip.graph.bind import bind, shape_inputs
+from zeroskip.graph.cost import Cost, arithmetic_cost, macs_of, total
 from zeroskip.graph.interpreter import evaluate
 from zeroskip.graph.ir import Dim, Graph, Node, Shape, Value
 from zeroskip.graph.onnx_reader import load
@@ -13,6 +14,7 @@ from zeroskip.graph.verify import verify
 __all__ = [
     "OPERATORS",
     "PASSES",
+    "Cost",
     "Dim",
     "Graph",
     "Node",
@@ -20,12 +22,15 @@ __all__ = [
     "PassReport",
     "Shape",
     "Value",
+    "arithmetic_cost",
     "bind",
     "evaluate",
     "load",
+    "macs_of",
     "save",
     "shape_inputs",
     "simplify",
     "simplify_with_report",
+    "total",
     "verify",
 ]

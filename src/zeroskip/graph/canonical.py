@@ -203,7 +203,7 @@ def _per_element_normalization(node: Node, r: Rewriter) -> list[Node]:
 
 
 def _cast(node: Node, r: Rewriter) -> list[Node]:
-    return [node.with_(attributes={"to": node.attr("to"), "saturate": node.attr("saturate", 1)})]
+    return [node.with_(attributes=_without(node, "round_mode"))]
 
 
 REWRITES: Mapping[str, Rewrite] = {

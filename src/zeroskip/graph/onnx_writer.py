@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,24 @@ from zeroskip.graph.onnx_tensors import worth_sparse, write_sparse, write_tensor
 from zeroskip.graph.operator import describe
 from zeroskip.graph.unfuse import unfuse
 
-OPSET = 21
-"""The operator set written: newest meaning of every operator here; onnxruntime accepts it since 1.18."""
+OPSET = 18
+"""The operator set written where nothing needs a newer one, so that older runtimes read the file too."""
 
 NEWEST_OPSET = 28
-"""Written only where a node needs it: SpaceToDepth with a mode."""
+"""Written for element types narrower than a byte or of 8-bit floats."""
 
-IR_VERSION = 10
-"""The file format that belongs to `OPSET`."""
+_NEEDS: Mapping[str, Callable[[Node], int]] = {
+    "AveragePool": lambda node: 19 if set(node.attr("dilations") or ()) - {1} else OPSET,
+    "Cast": lambda node: OPSET if node.attr("saturate", 1) else 19,
+    "Gelu": lambda node: 20,
+    "Pad": lambda node: 19 if node.attr("mode") == "wrap" else OPSET,
+    "ReduceMax": lambda node: 20,
+    "Resize": lambda node: (
+        19 if node.attr("coordinate_transformation_mode", "").endswith("symmetric") else OPSET
+    ),
+    "SpaceToDepth": lambda node: 28 if node.attr("mode", "DCR") != "DCR" else OPSET,
+}
+"""Operator to the operator set in which the node's attributes first meant what they mean here."""
 
 EXTERNAL_LIMIT = 1_800_000_000
 """Bytes of weights above which they go to a file of their own; a protobuf message ends at 2 GiB."""
@@ -101,14 +111,25 @@ def to_proto(graph: Graph, *, sparse: bool = False) -> ModelProto:
             proto.sparse_initializer.append(write_sparse(name, array))
         else:
             proto.initializer.append(write_tensor(name, array))
-    needs_newest = any(n.op == "SpaceToDepth" and n.attr("mode", "DCR") != "DCR" for n in graph.nodes)
+    opset = [OperatorSetIdProto(domain="", version=required_opset(graph))]
     return ModelProto(
-        ir_version=IR_VERSION,
+        ir_version=helper.find_min_ir_version_for(opset),
         producer_name="zeroskip",
         graph=proto,
-        opset_import=[OperatorSetIdProto(domain="", version=NEWEST_OPSET if needs_newest else OPSET)],
+        opset_import=opset,
         metadata_props=[StringStringEntryProto(key=k, value=v) for k, v in graph.metadata.items()],
     )
+
+
+def required_opset(graph: Graph) -> int:
+    """The operator set that a graph of standard operators needs."""
+    common = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
+    types = {value.dtype for value in graph.values.values()}
+    uncommon = [t for t in types if t.str[1:] not in common]
+    needed = [_NEEDS[node.op](node) for node in graph.nodes if node.op in _NEEDS]
+    if uncommon:
+        needed.append(22 if all(t.name == "bfloat16" for t in uncommon) else NEWEST_OPSET)
+    return max(needed, default=OPSET)
 
 
 def _used_constants(graph: Graph) -> Iterable[str]:
@@ -123,9 +144,23 @@ def _info(value: Value) -> ValueInfoProto:
 def _node(node: Node) -> NodeProto:
     proto = NodeProto(op_type=node.op, name=node.name, input=node.inputs, output=node.outputs)
     proto.attribute.extend(
-        _attribute(node, key, value) for key, value in node.attributes.items() if value is not None
+        _attribute(node, key, value)
+        for key, value in node.attributes.items()
+        if value is not None and not _is_newer_default(node.op, key, value)
     )
     return proto
+
+
+def _is_newer_default(op: str, key: str, value: Any) -> bool:
+    """Whether an attribute that `OPSET` lacks only says what is so anyway."""
+    match op, key:
+        case "AveragePool", "dilations":
+            return set(value) <= {1}
+        case "Cast", "saturate":
+            return bool(value == 1)
+        case "SpaceToDepth", "mode":
+            return bool(value == "DCR")
+    return False
 
 
 def _attribute(node: Node, key: str, value: Any) -> AttributeProto:

@@ -130,7 +130,8 @@ def transposed_pads(node: Node, window: Window, sizes: Sequence[int]) -> tuple[W
             ends = window.ends if window.auto == "NOTSET" else (0,) * len(sizes)
             out = tuple(f - b - e for f, b, e in zip(full, begins, ends))
             return _with_pads(window, begins, ends), out
-        wanted = [n * s for n, s in zip(sizes, window.strides)]
+        # A stride beyond the kernel leaves the last windows short of this; nothing is added then.
+        wanted = [min(n * s, f) for n, s, f in zip(sizes, window.strides, full)]
     wanted = tuple(wanted)[-len(sizes) :]
     totals = [max(f - w, 0) for f, w in zip(full, wanted)]
     if window.auto == "SAME_UPPER":
@@ -179,8 +180,9 @@ def _conv_transpose(node: Node, inputs: Sequence[Any]) -> list[Array]:
         part = np.matmul(kernels[..., index].transpose(0, 2, 1), planes)
         view = tap_view(out, window, sizes, tap)
         view += part.reshape(n, group * w.shape[1], *sizes)
-    crop = tuple(slice(b, b + c) for b, c in zip(window.begins, counts))
-    out = np.ascontiguousarray(out[(..., *crop)])
+    crop: list[Any] = [...]
+    crop += [slice(b, b + c) for b, c in zip(window.begins, counts)]
+    out = np.ascontiguousarray(out[tuple(crop)])
     if bias is not None:
         out += widened(bias).reshape(-1, *(1,) * len(sizes))
     return [activate(out, node.attr("activation")).astype(dtype, copy=False)]

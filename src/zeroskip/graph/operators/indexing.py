@@ -90,7 +90,7 @@ def slices_of(
 def _python_slice(start: int, end: int, step: int, size: int) -> slice:
     """ONNX's clamped bounds as Python's, which read a negative end of a backward slice differently."""
     if step < 0:
-        start = min(start + size if start < 0 else start, size - 1)
+        start = max(min(start + size if start < 0 else start, size - 1), 0)
         end = end + size if end < 0 else end
         return slice(start, None, step) if end < 0 else slice(start, end, step)
     return slice(start, end, step)

@@ -282,7 +282,7 @@ ROWS: tuple[Operator, ...] = (
     Operator("Transpose", _infer_transpose, _transpose, attributes=frozenset({"perm"})),
     Operator("Shape", _infer_shape, _shape, attributes=frozenset({"start", "end"}), fold=_fold_shape),
     Operator("Expand", _infer_expand, _expand, least=2, most=2),
-    Operator("Cast", _infer_cast, _cast, attributes=frozenset({"to", "saturate", "round_mode"})),
+    Operator("Cast", _infer_cast, _cast, attributes=frozenset({"to", "saturate"})),
     Operator("DepthToSpace", lambda call: _infer_blocks(call, False), _depth_to_space, attributes=_BLOCKS),
     Operator("SpaceToDepth", lambda call: _infer_blocks(call, True), _space_to_depth, attributes=_BLOCKS),
 )

@@ -107,7 +107,6 @@ def _fold_after(node: Node, e: Editor) -> bool:
     factor = layer.attr("alpha", 1.0) if layer.op == "Gemm" else 1.0
     new_weights = w if (scale == 1).all() and factor == 1 else _scaled(w, _spread(layer, w, scale * factor))
     _rewrite(e, node, layer, layer.inputs[0], new_weights, bias * scale + shift)
-    e.remove(layer)
     return True
 
 
@@ -181,7 +180,6 @@ def _fold_before(node: Node, e: Editor) -> bool:
     _rewrite(
         e, layer, layer, affine.source, _scaled(w, inputs), np.broadcast_to(bias, _bias_shape(bias, w, layer))
     )
-    e.remove(node)
     return True
 
 
@@ -210,11 +208,6 @@ def _per_input(layer: Node, w: Array, numbers: Array) -> Array:
 def fold_affine(graph: Graph) -> tuple[Graph, dict[str, int]]:
     """Fold what follows a linear layer into it, then what precedes one."""
     e = Editor(graph)
-    after = before = 0
-    for node in e.nodes():
-        if e.alive(node):
-            after += _fold_after(node, e)
-    for node in reversed(e.nodes()):
-        if e.alive(node):
-            before += _fold_before(node, e)
+    after = sum(_fold_after(node, e) for node in e.nodes())
+    before = sum(_fold_before(node, e) for node in e.nodes(backwards=True))
     return e.finish(), {"after": after, "before": before}

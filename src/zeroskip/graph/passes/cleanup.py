@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from zeroskip.graph.dtypes import dtype_of
+from zeroskip.graph.infer import infer_node
 from zeroskip.graph.ir import Graph, Node, Shape
 from zeroskip.graph.passes.editor import Editor
 
@@ -94,8 +95,6 @@ def drop_no_ops(graph: Graph) -> tuple[Graph, dict[str, int]]:
     e = Editor(graph)
     dropped = merged = 0
     for node in e.nodes():
-        if not e.alive(node):
-            continue
         test = NOTHING_DONE.get(node.op)
         if test is not None and test(node, e):
             dropped += e.bypass(node, node.inputs[0])
@@ -116,18 +115,24 @@ def _merge(node: Node, e: Editor) -> bool:
         perm = tuple(first[i] for i in second)
         joined = node.with_(inputs=before.inputs, attributes={"perm": perm})
     else:
-        sizes = e.constant(node.input(1)) if node.op == "Reshape" else None
-        copies = sizes is None or bool((sizes == 0).any())
-        if before.op not in ("Reshape", "Flatten", "Squeeze", "Unsqueeze") or copies:
+        if before.op not in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
             return False
-        joined = node.with_(inputs=(before.inputs[0], node.inputs[1]))
-    private = e.private(node.inputs[0])
+        joined = node.with_(inputs=(before.inputs[0], *node.inputs[1:]))
+        if not _keeps_meaning(node, joined, e):
+            return False
     e.replace(node, joined)
-    if private:
-        e.remove(before)
     if joined.op == "Transpose" and _transpose(joined, e):
         e.bypass(joined, joined.inputs[0])
     return True
+
+
+def _keeps_meaning(node: Node, joined: Node, e: Editor) -> bool:
+    """Whether a reshape still means the same shape where its input is another one with as many numbers."""
+    if node.op == "Flatten":
+        flat = infer_node(joined, e.values, e.constants)[0].shape
+        return equal_shapes(flat, e.values[node.outputs[0]].shape)
+    sizes = e.constant(node.inputs[1])
+    return sizes is not None and bool((sizes != 0).all())  # 0 copies a size of the input
 
 
 def drop_dead(graph: Graph) -> tuple[Graph, dict[str, int]]:

@@ -20,7 +20,6 @@ class _Product:
 
     number: float = 1.0
     factors: list[str] = field(default_factory=list)
-    inner: list[Node] = field(default_factory=list)
 
 
 def _close(a: float | None, b: float) -> bool:
@@ -28,13 +27,14 @@ def _close(a: float | None, b: float) -> bool:
 
 
 def _product(node: Node, e: Editor) -> _Product | None:
-    if node.op not in ("Mul", "Div"):
-        return None
     result = _Product()
     return result if _collect(node, e, result) else None
 
 
 def _collect(node: Node, e: Editor, into: _Product) -> bool:
+    """Add a product to `into`; False, and nothing added, where the node is none."""
+    if node.op not in ("Mul", "Div"):
+        return False
     if node.op == "Div":
         divisor = e.scalar(node.inputs[1])
         if not divisor:
@@ -45,14 +45,7 @@ def _collect(node: Node, e: Editor, into: _Product) -> bool:
         before = e.producer(name)
         if number is not None:
             into.number *= number
-        elif (
-            before is not None
-            and before.op in ("Mul", "Div")
-            and e.private(name)
-            and _collect(before, e, into)
-        ):
-            into.inner.append(before)
-        else:
+        elif before is None or not e.private(name) or not _collect(before, e, into):
             into.factors.append(name)
     return True
 
@@ -143,20 +136,16 @@ def _float(name: str, e: Editor) -> bool:
 def recognise_activations(graph: Graph) -> tuple[Graph, dict[str, int]]:
     """HardSigmoid, HardSwish, Gelu and Mish written as arithmetic become one node; so does a one-slope PRelu.
 
-    The largest products are tried first. What is left of the arithmetic goes with `drop_dead`.
+    The largest products are tried first.
     """
     e = Editor(graph)
+    found = 0
     for _ in range(2):  # HardSwish may be built on a HardSigmoid that the first round finds
-        before = e.changes
-        for node in reversed(e.nodes()):
-            if e.alive(node) and not _activation(node, e):
-                _one_slope(node, e)
-        if e.changes == before:
-            break
-    return e.finish(), {"recognised": e.changes}
+        found += sum(_activation(node, e) or _one_slope(node, e) for node in e.nodes(backwards=True))
+    return e.finish(), {"recognised": found}
 
 
-def _one_slope(node: Node, e: Editor) -> None:
+def _one_slope(node: Node, e: Editor) -> bool:
     slope = e.constant(node.inputs[1]) if node.op == "PRelu" else None
     if (
         slope is not None
@@ -166,11 +155,14 @@ def _one_slope(node: Node, e: Editor) -> None:
     ):
         alpha = float(slope.reshape(-1)[0])
         e.replace(node, Node("LeakyRelu", node.inputs[:1], node.outputs, {"alpha": alpha}, node.name))
+        return True
+    return False
 
 
 def matmul_to_gemm(graph: Graph) -> tuple[Graph, dict[str, int]]:
     """MatMul of a matrix with constant weights is a fully connected layer."""
     e = Editor(graph)
+    converted = 0
     for node in e.nodes():
         if node.op != "MatMul":
             continue
@@ -178,7 +170,8 @@ def matmul_to_gemm(graph: Graph) -> tuple[Graph, dict[str, int]]:
         if a.shape is not None and len(a.shape) == 2 and b is not None and b.ndim == 2:
             attributes = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
             e.replace(node, node.with_(op="Gemm", attributes=attributes))
-    return e.finish(), {"converted": e.changes}
+            converted += 1
+    return e.finish(), {"converted": converted}
 
 
 _GLOBAL = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
@@ -187,6 +180,7 @@ _GLOBAL = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
 def reduce_to_global_pool(graph: Graph) -> tuple[Graph, dict[str, int]]:
     """A mean or maximum over all spatial axes is a global pool (and a Flatten, where the axes go)."""
     e = Editor(graph)
+    converted = 0
     for node in e.nodes():
         shape = e.values[node.inputs[0]].shape if node.op in _GLOBAL else None
         axes = e.constant(node.input(1)) if node.input(1) else None
@@ -194,6 +188,7 @@ def reduce_to_global_pool(graph: Graph) -> tuple[Graph, dict[str, int]]:
             continue
         if sorted(int(a) % len(shape) for a in axes.reshape(-1)) != list(range(2, len(shape))):
             continue
+        converted += 1
         if node.attr("keepdims", 1):
             e.replace(node, Node(_GLOBAL[node.op], node.inputs[:1], node.outputs, {}, node.name))
             continue
@@ -203,12 +198,13 @@ def reduce_to_global_pool(graph: Graph) -> tuple[Graph, dict[str, int]]:
             Node(_GLOBAL[node.op], node.inputs[:1], (pooled,), {}, node.name),
             Node("Flatten", (pooled,), node.outputs, {"axis": 1}),
         )
-    return e.finish(), {"converted": e.changes}
+    return e.finish(), {"converted": converted}
 
 
 def merge_pads(graph: Graph) -> tuple[Graph, dict[str, int]]:
     """Zero padding in front of a convolution becomes the convolution's own."""
     e = Editor(graph)
+    count = 0
     for node in e.nodes():
         pad = e.producer(node.inputs[0]) if node.op == "Conv" else None
         if pad is None or pad.op != "Pad":
@@ -227,7 +223,8 @@ def merge_pads(graph: Graph) -> tuple[Graph, dict[str, int]]:
         pads = tuple(a + b for a, b in zip(own, amounts))
         merged = node.with_(inputs=(pad.inputs[0], *node.inputs[1:]), attributes={**attributes, "pads": pads})
         e.replace(node, merged)
-    return e.finish(), {"merged": e.changes}
+        count += 1
+    return e.finish(), {"merged": count}
 
 
 def _zero_pads(pad: Node, e: Editor) -> tuple[int, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,13 @@ class Editor:
         for name in set(node.inputs):
             self._readers.get(name, {}).pop(key, None)
 
-    def nodes(self) -> list[Node]:
-        """The nodes as they stand now, in order; safe to edit while iterating over this copy."""
-        return list(self._nodes.values())
-
-    def alive(self, node: Node) -> bool:
-        """Whether this very node still stands."""
-        return self._nodes.get(node.outputs[0]) is node
+    def nodes(self, backwards: bool = False) -> Iterator[Node]:
+        """The nodes in order, each as it stands when its turn comes; removed ones are skipped."""
+        keys = list(self._nodes)
+        for key in reversed(keys) if backwards else keys:
+            node = self._nodes.get(key)
+            if node is not None:
+                yield node
 
     def producer(self, name: str) -> Node | None:
         """The node that computes a value, if a node does."""
@@ -108,7 +109,10 @@ class Editor:
         return name
 
     def replace(self, old: Node, *new: Node) -> None:
-        """Put `new` where `old` stands; the last one computes what `old` computed."""
+        """Put `new` where `old` stands; the last one computes what `old` computed.
+
+        Nodes that only `old` read, directly or through each other, go with it.
+        """
         self._unlink(old)
         if len(new) == 1 and new[0].outputs[0] == old.outputs[0]:
             self._nodes[old.outputs[0]] = new[0]
@@ -124,6 +128,17 @@ class Editor:
             self._link(node)
             self.retype(node)
         self.changes += 1
+        for name in old.inputs:
+            self._sweep(name)
+
+    def _sweep(self, name: str) -> None:
+        """Remove the producer of a value, and what only it read, if nothing reads it any more."""
+        maker = self.producer(name)
+        if maker is None or any(self._readers.get(out) or out in self._kept for out in maker.outputs):
+            return
+        self.remove(maker)
+        for before in maker.inputs:
+            self._sweep(before)
 
     def retype(self, node: Node) -> None:
         """Infer the node's outputs again, keeping what was known and inference cannot see."""

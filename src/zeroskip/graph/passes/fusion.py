@@ -35,6 +35,7 @@ def fuse_residuals(graph: Graph) -> tuple[Graph, dict[str, int]]:
     Where both summands are convolutions, the later one takes the other's result.
     """
     e = Editor(graph)
+    fused = 0
     order = {node.outputs[0]: index for index, node in enumerate(graph.nodes)}
     for node in e.nodes():
         if node.op != "Add" or not _addable(node, e):
@@ -48,9 +49,8 @@ def fuse_residuals(graph: Graph) -> tuple[Graph, dict[str, int]]:
         assert conv is not None
         inputs = (conv.inputs[0], conv.inputs[1], conv.input(2), residual)
         e.replace(node, conv.with_(inputs=inputs, outputs=node.outputs))
-        e.remove(conv)
-        order[node.outputs[0]] = order.get(node.outputs[0], len(order))
-    return e.finish(), {"fused": e.changes // 2}
+        fused += 1
+    return e.finish(), {"fused": fused}
 
 
 def _addable(node: Node, e: Editor) -> bool:
@@ -69,14 +69,13 @@ def _takes_residual(name: str, e: Editor) -> bool:
 def fuse_activations(graph: Graph) -> tuple[Graph, dict[str, int]]:
     """``Relu(Conv(x))`` becomes a Conv with the attribute ``activation``; so do the others of `FUSIBLE`."""
     e = Editor(graph)
+    fused = 0
     for node in e.nodes():
-        if not e.alive(node):
-            continue
         if node.op in FUSIBLE:
-            _fuse(node, node.inputs[0], _activation(node, e), e)
+            fused += _fuse(node, node.inputs[0], _activation(node, e), e)
         elif node.op == "Mul":
-            _fuse_silu(node, e)
-    return e.finish(), {"fused": e.changes // 2}
+            fused += _fuse_silu(node, e)
+    return e.finish(), {"fused": fused}
 
 
 def _activation(node: Node, e: Editor) -> tuple[Any, ...] | None:
@@ -105,16 +104,16 @@ def _target(name: str, e: Editor) -> Node | None:
     return layer if e.values[name].dtype.kind == "f" else None
 
 
-def _fuse(node: Node, source: str, activation: tuple[Any, ...] | None, e: Editor) -> None:
+def _fuse(node: Node, source: str, activation: tuple[Any, ...] | None, e: Editor) -> bool:
     layer = _target(source, e)
     if layer is None or activation is None or not e.private(source):
-        return
+        return False
     attributes = {**layer.attributes, "activation": activation}
     e.replace(node, layer.with_(outputs=node.outputs, attributes=attributes))
-    e.remove(layer)
+    return True
 
 
-def _fuse_silu(node: Node, e: Editor) -> None:
+def _fuse_silu(node: Node, e: Editor) -> bool:
     """x·sigmoid(x), where the layer's result x is read by these two nodes only."""
     for x, gate in (node.inputs, node.inputs[::-1]):
         sigmoid, layer = e.producer(gate), _target(x, e)
@@ -124,6 +123,5 @@ def _fuse_silu(node: Node, e: Editor) -> None:
             continue
         attributes = {**layer.attributes, "activation": ("Silu",)}
         e.replace(node, layer.with_(outputs=node.outputs, attributes=attributes))
-        e.remove(sigmoid)
-        e.remove(layer)
-        return
+        return True
+    return False
