@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrong = [n for n in networks if n.difference is not None and n.difference > n.allowed]
     if wrong:
         print("the runtimes' answers differ by more than rounding", file=sys.stderr)
-    return 1 if wrong else 0
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

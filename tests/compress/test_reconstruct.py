@@ -8,7 +8,9 @@ from zeroskip.compress.layers import bias_rows, columns, find_layers, output_pos
 from zeroskip.compress.moments import Moments
 from zeroskip.compress.reconstruct import normal_equations, solve
 from zeroskip.compress.walk import Store, Walk
-from zeroskip.graph import Graph, Node, Value, evaluate, simplify, verify
+from zeroskip.graph import Graph, Node, Value, evaluate, load, simplify, verify
+from zeroskip.images import open_images
+from zeroskip.preprocess import preprocess_for
 
 F32 = np.dtype(np.float32)
 
@@ -245,3 +247,26 @@ def test_spilling_does_not_change_the_result(monkeypatch):
     spilled, _ = prune(graph, sparsity=0.5, calibration=x)
     for name, array in kept.constants.items():
         np.testing.assert_array_equal(spilled.constants[name], array)
+
+
+def test_a_real_network_keeps_most_of_its_accuracy(shared):
+    path = shared / "models" / "cifar10-resnet20.onnx"
+    graph = simplify(load(path))
+    steps = preprocess_for(path, graph.metadata)
+
+    def pictures(name, count):
+        chosen = open_images(shared / "cifar10" / name).take(count)
+        return np.concatenate(list(chosen.batches(steps, (32, 32), 100))), np.asarray(chosen.labels)
+
+    fit, (test, labels) = pictures("train.zip", 500)[0], pictures("test.zip", 400)
+
+    def top1(network):
+        return float(np.mean(evaluate(network, {network.inputs[0]: test})[0].argmax(1) == labels))
+
+    dense, masked = top1(graph), top1(prune(graph, sparsity=0.8)[0])
+    fitted = top1(prune(graph, sparsity=0.8, calibration=fit, positions=20_000)[0])
+    refined = top1(prune(graph, sparsity=0.8, calibration=fit, positions=20_000, refine=True)[0])
+    # On all 2000 pictures: 79.5 % dense, 25.8 % masked, 72.6 % fitted, 77.0 % with refined masks.
+    assert masked < dense - 0.3
+    assert fitted > dense - 0.15
+    assert refined > dense - 0.08

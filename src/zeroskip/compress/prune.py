@@ -85,7 +85,7 @@ def prune(
         pruned, rows = mask_and_reconstruct(graph, layers, job, inputs, run or evaluate)
         images = sum(len(next(iter(batch.values()))) for batch in inputs)
     job.progress(len(layers), len(layers), "")
-    return pruned, PruneReport(criterion, sparsity, scope, block, images, tuple(rows))
+    return pruned, PruneReport(criterion, sparsity, scope, block, images, refine and images > 0, tuple(rows))
 
 
 def _check(

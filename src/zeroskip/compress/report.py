@@ -40,6 +40,7 @@ class PruneReport:
     scope: str
     block: int
     images: int
+    refined: bool
     layers: tuple[PrunedLayer, ...]
 
     @property
@@ -66,15 +67,17 @@ class PruneReport:
             "scope": self.scope,
             "block": self.block,
             "calibration_images": self.images,
+            "refined": self.refined,
         }
         return asked | {"total": total, "layers": rows}
 
     def __str__(self) -> str:
-        blocks = "single weights" if self.block == 1 else f"blocks of {self.block} output channels"
-        learnt = f"reconstructed from {self.images} images" if self.images else "not reconstructed"
-        head = f"{self.criterion} pruning to {self.sparsity:.1%}, {self.scope}, {blocks}, {learnt}"
+        blocks = "single weights" if self.block == 1 else f"blocks of {self.block}"
+        learnt = f"fitted on {self.images} images" if self.images else "not fitted"
+        refined = " (masks refined)" if self.refined else ""
+        head = f"{self.criterion}{refined} pruning to {self.sparsity:.1%}, {self.scope}, {blocks}, {learnt}"
         names = [layer.name for layer in self.layers]
-        width = min(32, max([5, *map(len, names)]))
+        width = min(21, max([5, *map(len, names)]))
         lines = [
             head,
             f"{'layer':{width}}  {'weights':>9}  {'non-zero':>9}  {'zeros':>6}  {'error':>15}  spared",
