@@ -7,8 +7,8 @@ zeros, A and B as in `zeroskip.compress.reconstruct`. ADMM splits W into a dense
 
 with rho growing until the mask stays the same. Inputs are scaled so that A has a unit diagonal. Source: Meng,
 Behdin, Wang, Mazumder, ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large Language
-Models (2024), algorithm 1; the scaled-dual form, blocks, and one eigendecomposition instead of a factorisation
-per rho are ours. The convolution timed in `zeroskip.compress.reconstruct` takes 59 s at 90 % zeros this way.
+Models (2024), algorithm 1; the scaled-dual form, blocks, and one eigendecomposition in place of a
+factorisation per rho are ours. The layer timed in `zeroskip.compress.reconstruct` takes 59 s at 90 % zeros.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EVERY = 3
 ROUNDS = 300
 GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
 """rho's first value; iterations between its changes; an upper bound of iterations; and by how much rho grows
-while more than that share of the kept weights changes. The paper's schedule has this form; the numbers are from
-memory of it, and masks settle within 30 to 60 iterations on the networks of our tests."""
+while more than that share of the kept weights changes. The paper's schedule has this form; its numbers are
+from memory, and masks settle within 30 to 60 iterations on the networks of our tests."""
 
 
 def improve_mask(rows: Array, keep: Array, normal: tuple[Array, Array], zeros: int, block: int) -> Array:

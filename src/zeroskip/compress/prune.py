@@ -67,8 +67,22 @@ def prune(
         The graph given stays as it is; an interrupted call leaves nothing behind.
 
     Raises:
-        InputError: an argument is out of range or unknown, or the calibration does not fit the network's
-        inputs. ModelError: a weight is NaN or infinite.
+        InputError: an argument is out of range or unknown, or the calibration does not fit the network.
+        ModelError: a weight is NaN or infinite.
+
+    >>> import numpy as np
+    >>> from zeroskip.graph import Node, Value
+    >>> f = np.dtype(np.float32)
+    >>> weight = np.arange(1, 9, dtype=f).reshape(2, 4)
+    >>> values = {"x": Value("x", ("N", 4), f), "y": Value("y", ("N", 2), f), "w": Value("w", (2, 4), f)}
+    >>> layer = Node("Gemm", ("x", "w"), ("y",), {"transB": 1}, name="dense")
+    >>> graph = Graph("g", (layer,), ("x",), ("y",), values, {"w": weight})
+    >>> pruned, report = prune(graph, sparsity=0.75, spare=())
+    >>> pruned.constants["w"]
+    array([[0., 0., 0., 0.],
+           [0., 0., 7., 8.]], dtype=float32)
+    >>> report.nonzero
+    2
     """
     layers = find_layers(graph)
     row = find_criterion(criterion)

@@ -25,7 +25,11 @@ def _registry() -> dict[str, Criterion]:
 
 
 def criteria() -> dict[str, str]:
-    """Every pruning criterion's name with one line that says what it does."""
+    """Every pruning criterion's name with one line that says what it does.
+
+    >>> "magnitude" in criteria()
+    True
+    """
     return {name: row.description for name, row in _registry().items()}
 
 
