@@ -1,1 +1,1 @@
-"""Compiled kernels of the operators that are not convolutions: a file each, whose functions return a `Call`."""
+"""Compiled kernels of the operators that are not convolutions: a file each, functions return a `Call`."""

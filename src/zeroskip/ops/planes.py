@@ -206,7 +206,7 @@ def columns(b: Builder, rows: list[Row]) -> Iterator[Expr]:
 
 
 def store(b: Builder, row: Row, column: Expr, value: Expr) -> None:
-    """Write a vector of pixels at `column` of `row`: zeros from the width on, no other row's.""" ""
+    """Write a vector of pixels at `column` of `row`: zeros from the width on, no other row's."""
     left = b.arg(Out.WIDTH) - column
     with b.choose(left >= b.lanes) as (whole, tail):
         with whole:

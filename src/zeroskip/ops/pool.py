@@ -1,0 +1,333 @@
+"""Pools over windows, row by row, and over whole planes.
+
+A window's columns are static, its rows a loop clipped to the image. At stride 2 the rows are combined first,
+on plain vectors of input columns, and only the combined ones are separated into even and odd: a 3x3 window
+costs 12 loads and 17 cheap operations for a vector of outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+import numpy as np
+
+from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Target
+from zeroskip.codegen.builder import Var
+from zeroskip.ops import planes
+from zeroskip.ops.planes import Row
+
+Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]
+"""Top, left, bottom, right, as in ONNX."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where the windows of a pool lie; each pair is (rows, columns)."""
+
+    kernel: Pair
+    strides: Pair
+    pads: Pads
+    dilations: Pair
+
+    def cells(self, axis: int, size: int, outputs: int, include_pad: bool) -> np.ndarray:
+        """How many cells of each of `outputs` windows lie in an axis of `size`, or in it and its padding."""
+        before, after = (self.pads[axis], self.pads[axis + 2]) if include_pad else (0, 0)
+        starts = np.arange(outputs)[:, None] * self.strides[axis] - self.pads[axis]
+        taps = starts + np.arange(self.kernel[axis]) * self.dilations[axis]
+        inside = (taps >= -before) & (taps < size + after)
+        cells: np.ndarray = np.maximum(inside.sum(axis=1), 1).astype(np.float32)
+        return cells
+
+
+class Arg(IntEnum):
+    """The window kernels' own slots."""
+
+    INPUT = planes.OWN
+    HEIGHT = auto()
+    WIDTH = auto()
+    PITCH = auto()  # bytes, as the next two
+    IMAGE = auto()
+    PLANE = auto()
+    TAP_ROWS = auto()  # R
+    TAP_COLUMNS = auto()  # S, where it is not static
+    STRIDE = auto()  # of rows
+    DILATION = auto()  # of rows
+    TOP = auto()  # rows of padding
+    LEFT = auto()  # columns of padding
+    ROW_CELLS = auto()  # float32[P]: how many rows of a window count
+    COLUMN_CELLS = auto()  # float32[Q rounded up to vectors]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a window kernel's code depends on; `columns` 0 means that S is an argument."""
+
+    average: bool
+    columns: int
+    stride: int
+    dilation: int
+
+    @property
+    def name(self) -> str:
+        kind = "average" if self.average else "max"
+        return f"pool_{kind}_{self.columns or 'any'}_{self.stride}_{self.dilation}"
+
+
+UNROLLED = 7
+"""Windows of up to so many columns are unrolled: larger ones are rare and long enough for a loop."""
+
+
+def max_pool(
+    x: Operand,
+    y: Operand,
+    *,
+    kernel: Pair,
+    strides: Pair = (1, 1),
+    pads: Pads = (0, 0, 0, 0),
+    dilations: Pair = (1, 1),
+    target: Target,
+    threads: int = 1,
+) -> Call:
+    """The maximum of each window; padding never wins. `y`'s size says how many windows there are."""
+    return _pool(x, y, Window(kernel, strides, pads, dilations), None, target, threads)
+
+
+def average_pool(
+    x: Operand,
+    y: Operand,
+    *,
+    kernel: Pair,
+    strides: Pair = (1, 1),
+    pads: Pads = (0, 0, 0, 0),
+    dilations: Pair = (1, 1),
+    count_include_pad: bool = False,
+    target: Target,
+    threads: int = 1,
+) -> Call:
+    """The mean of each window, over its cells in the image, or also over those in `pads`."""
+    return _pool(x, y, Window(kernel, strides, pads, dilations), count_include_pad, target, threads)
+
+
+def _pool(
+    x: Operand, y: Operand, window: Window, include_pad: bool | None, target: Target, threads: int
+) -> Call:
+    source, out = planes.view(x.layout), planes.view(y.layout)
+    average = include_pad is not None
+    columns = window.kernel[1] if window.kernel[1] <= UNROLLED else 0
+    shape = _Shape(average, columns, window.strides[1], window.dilations[1])
+    rows = window.cells(0, source.height, out.height, bool(include_pad))
+    padded = -(-out.width // target.lanes) * target.lanes
+    own: dict[int, Argument] = {
+        Arg.INPUT: x.address,
+        Arg.HEIGHT: source.height,
+        Arg.WIDTH: source.width,
+        Arg.PITCH: source.pitch,
+        Arg.IMAGE: source.image,
+        Arg.PLANE: source.plane,
+        Arg.TAP_ROWS: window.kernel[0],
+        Arg.TAP_COLUMNS: window.kernel[1],
+        Arg.STRIDE: window.strides[0],
+        Arg.DILATION: window.dilations[0],
+        Arg.TOP: window.pads[0],
+        Arg.LEFT: window.pads[1],
+        Arg.ROW_CELLS: rows if average else 0,
+        Arg.COLUMN_CELLS: window.cells(1, source.width, padded, bool(include_pad)) if average else 0,
+    }
+    work = out.planes * out.images * max(out.image, source.image)
+    arguments, tasks = planes.arguments(y, own, threads, work)
+    return Call(Kernel(shape.name, lambda b: _Emitter(b, shape).emit()), arguments, tasks)
+
+
+class _Emitter:
+    def __init__(self, b: Builder, shape: _Shape) -> None:
+        self.b, self.shape = b, shape
+        self.identity = 0.0 if shape.average else float("-inf")
+        self.width, self.pitch = b.arg(Arg.WIDTH), b.arg(Arg.PITCH)
+        self.stride, self.dilation = b.arg(Arg.STRIDE), b.arg(Arg.DILATION)
+
+    def combine(self, a: Expr, x: Expr) -> Expr:
+        """One step of the sum or the maximum."""
+        # in this order a NaN in `x` loses, as in onnxruntime
+        return a + x if self.shape.average else self.b.maximum(x, a)
+
+    def emit(self) -> None:
+        """Rows of a window that lie in the image are a range; each output vector combines them."""
+        planes.for_rows(self.b, self.row)
+
+    def row(self, rows: list[Row]) -> None:
+        """One row of the output."""
+        b, (y,) = self.b, rows
+        top = y.row * self.stride - b.arg(Arg.TOP)
+        height = b.arg(Arg.HEIGHT)
+        # the first tap row at or below row 0, and the first one at or below the image's end
+        first = b.maximum((b.int(0) - top + (self.dilation - 1)) // self.dilation, 0)
+        last = b.minimum((height - top + (self.dilation - 1)) // self.dilation, b.arg(Arg.TAP_ROWS))
+        source = b.pointer(Arg.INPUT) + y.plane * b.arg(Arg.PLANE) + y.image * b.arg(Arg.IMAGE)
+        step = self.dilation * self.pitch
+        start = source + top * self.pitch + first * step
+        with planes.columns(b, rows) as j:
+            column = j * self.shape.stride - b.arg(Arg.LEFT)
+            value = self.window(start + column * 4, step, last - first, column)
+            if self.shape.average:
+                cells = b.load_vector(b.pointer(Arg.COLUMN_CELLS) + j * 4)
+                value = value / (cells * b.broadcast(b.pointer(Arg.ROW_CELLS) + y.row * 4))
+            planes.store(b, y, j, value)
+
+    def window(self, start: Expr, step: Expr, count: Expr, column: Expr) -> Expr:
+        """The windows of a vector of outputs, of which the first begins at `start`, in `column`."""
+        b, shape = self.b, self.shape
+        if not shape.columns:
+            return self.long_window(start, step, count, column)
+        offsets = [s * shape.dilation for s in range(shape.columns)]
+        reach = offsets[-1] + b.lanes * shape.stride
+        result = b.var(b.vector(self.identity))
+        with b.choose((column >= 0) & (column + reach <= self.width)) as (whole, edge):
+            with whole:
+                result.set(self.taps(start, step, count, offsets, None))
+            with edge:
+                result.set(self.taps(start, step, count, offsets, column))
+        return result.get()
+
+    def taps(self, start: Expr, step: Expr, count: Expr, offsets: Sequence[int], column: Expr | None) -> Expr:
+        """All taps; with `column` given, those outside the row count as the identity."""
+        if self.shape.stride == 2:
+            return self.paired_taps(start, step, count, offsets, column)
+        b, shape = self.b, self.shape
+        masks = [
+            None
+            if column is None
+            else b.lanes_between(b.int(0) - column - o, self.width - column - o, shape.stride)
+            for o in offsets
+        ]
+        total = b.var(b.vector(self.identity))
+        with b.loop(0, count) as r:
+            row = start + r * step
+            values = [
+                b.load_strided(row + 4 * o, shape.stride, mask, self.identity)
+                for o, mask in zip(offsets, masks, strict=True)
+            ]
+            total.set(self.combine(total.get(), self.fold(values)))
+        return total.get()
+
+    def paired_taps(
+        self, start: Expr, step: Expr, count: Expr, offsets: Sequence[int], column: Expr | None
+    ) -> Expr:
+        """Stride 2: combine vectors of input columns over the rows, then separate even and odd columns."""
+        b, lanes = self.b, self.b.lanes
+        bases = sorted({o - o % 2 for o in offsets})
+        vectors = {base + i * lanes: b.var(b.vector(self.identity)) for base in bases for i in range(2)}
+        masks = (
+            {o: planes.inside_row(b, column + o, self.width) for o in vectors} if column is not None else {}
+        )
+        with b.loop(0, count) as r:
+            row = start + r * step
+            for o, var in vectors.items():
+                x = (
+                    b.load_masked(row + 4 * o, masks[o], self.identity)
+                    if masks
+                    else b.load_vector(row + 4 * o)
+                )
+                var.set(self.combine(var.get(), x))
+        parts = []
+        for o in offsets:
+            low, high = (vectors[o - o % 2 + i * lanes].get() for i in range(2))
+            parts.append(b.shuffle(low, high, range(o % 2, 2 * lanes, 2)))
+        return self.fold(parts)
+
+    def long_window(self, start: Expr, step: Expr, count: Expr, column: Expr) -> Expr:
+        """A window of any number of columns, one tap at a time."""
+        b, shape = self.b, self.shape
+        total: Var = b.var(b.vector(self.identity))
+        with b.loop(0, count) as r, b.loop(0, b.arg(Arg.TAP_COLUMNS)) as s:
+            at = column + s * shape.dilation
+            # load_columns wants the address of the row's column 0
+            row = start + r * step + column * -4
+            x = planes.load_columns(b, row, at, self.width, shape.stride, self.identity)
+            total.set(self.combine(total.get(), x))
+        return total.get()
+
+    def fold(self, values: Sequence[Expr]) -> Expr:
+        """All of them combined."""
+        total = values[0]
+        for value in values[1:]:
+            total = self.combine(total, value)
+        return total
+
+
+class Global(IntEnum):
+    """The own slots of the kernels over whole planes."""
+
+    INPUT = planes.OWN
+    HEIGHT = auto()
+    WIDTH = auto()
+    PITCH = auto()  # bytes, as the next two
+    IMAGE = auto()
+    PLANE = auto()
+    CELLS = auto()  # height times width
+
+
+def global_average_pool(x: Operand, y: Operand, *, target: Target, threads: int = 1) -> Call:
+    """The mean of every image of every plane; `y` is (N, C, 1, 1), plain or planar."""
+    return _global_pool(x, y, "average", threads)
+
+
+def global_max_pool(x: Operand, y: Operand, *, target: Target, threads: int = 1) -> Call:
+    """The maximum of every image of every plane; `y` is (N, C, 1, 1), plain or planar."""
+    return _global_pool(x, y, "max", threads)
+
+
+def _global_pool(x: Operand, y: Operand, kind: str, threads: int) -> Call:
+    v = planes.view(x.layout)
+    own: dict[int, Argument] = {
+        Global.INPUT: x.address,
+        Global.HEIGHT: v.height,
+        Global.WIDTH: v.width,
+        Global.PITCH: v.pitch,
+        Global.IMAGE: v.image,
+        Global.PLANE: v.plane,
+        Global.CELLS: v.height * v.width,
+    }
+    arguments, tasks = planes.arguments(y, own, threads, v.planes * v.images * v.image)
+    emit = _GLOBAL[kind]
+    kernel = Kernel(f"pool_global_{kind}", lambda b: planes.for_rows(b, lambda rows: emit(b, rows)))
+    return Call(kernel, arguments, tasks)
+
+
+def _emit_global_average(b: Builder, rows: list[Row]) -> None:
+    """Borders are zero, so an image is one run of floats, from its first pixel to its last."""
+    (y,) = rows
+    source = b.pointer(Global.INPUT) + y.plane * b.arg(Global.PLANE) + y.image * b.arg(Global.IMAGE)
+    size = (b.arg(Global.HEIGHT) - 1) * b.arg(Global.PITCH) + b.arg(Global.WIDTH) * 4
+    block = 4 * b.vector_bytes
+    sums = [b.var(b.vector()) for _ in range(4)]
+    unrolled = size // block * block
+    with b.loop(0, unrolled, block) as i:
+        for k, var in enumerate(sums):
+            var.set(var.get() + b.load_vector(source + i + k * b.vector_bytes))
+    with b.loop(unrolled, size, b.vector_bytes) as i:
+        sums[0].set(sums[0].get() + b.load_masked(source + i, b.lanes_below((size - i) // 4)))
+    total = (sums[0].get() + sums[1].get()) + (sums[2].get() + sums[3].get())
+    mean = b.reduce_add(total) / b.float_of(b.arg(Global.CELLS))
+    with planes.columns(b, rows) as j:
+        planes.store(b, y, j, b.splat(mean))
+
+
+def _emit_global_max(b: Builder, rows: list[Row]) -> None:
+    (y,) = rows
+    source = b.pointer(Global.INPUT) + y.plane * b.arg(Global.PLANE) + y.image * b.arg(Global.IMAGE)
+    best = b.var(b.vector(float("-inf")))
+    width = b.arg(Global.WIDTH)
+    with b.loop(0, b.arg(Global.HEIGHT)) as i, b.loop(0, width, b.lanes) as j:
+        x = planes.load_columns(b, source + i * b.arg(Global.PITCH), j, width, 1, float("-inf"))
+        best.set(b.maximum(x, best.get()))
+    with planes.columns(b, rows) as j:
+        planes.store(b, y, j, b.splat(b.reduce_max(best.get())))
+
+
+_GLOBAL: dict[str, Callable[[Builder, list[Row]], None]] = {
+    "average": _emit_global_average,
+    "max": _emit_global_max,
+}
