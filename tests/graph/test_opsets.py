@@ -89,6 +89,7 @@ OLD_FORMS = {
         {},
         ["AveragePool"],
     ),
+    "sum-8": (8, "float[N,4,6,6] x", "y = Sum(x, c, x)", {"c": np.ones(6, np.float32)}, ["Add", "Add"]),
     "constants": (
         12,
         "float[N,4,6,6] x",

@@ -26,6 +26,7 @@ def i(*numbers):
 W = f(6, 4, 3, 3)
 BN = {"s": f(6), "t": f(6), "m": f(6), "v": positive(6)}
 PAD = "pads=[1,1,1,1]"
+BATCH = "BatchNormalization"
 X = "float[N,4,6,6] x"
 CONV = f"c = Conv<{PAD}>(x, w)"
 
@@ -130,6 +131,18 @@ FIRES = {
         f"{CONV} a = Mul(c, p) b = Sub(q, a) d = Div(b, p) y = Add(d, p)",
         {"w": W, "p": np.float32(3), "q": f(6, 1, 1)},
         "Conv",
+    ),
+    "normalization spelled out": (
+        X,
+        "a = Sub(x, m) y = Div(a, v)",
+        {"m": f(4, 1, 1), "v": positive(4, 1, 1)},
+        BATCH,
+    ),
+    "normalization in pieces": (
+        X,
+        "a = BatchNormalization(x, s, t, m, v) b = Mul(a, p) c = Add(b, q) y = Relu(c)",
+        {"p": f(4, 1, 1), "q": np.float32(3), **{k: a[:4] for k, a in BN.items()}},
+        f"{BATCH} Relu",
     ),
     "matmul and add": (
         "float[N,4] x",
@@ -266,6 +279,19 @@ STAYS = {
     ),
     "scale per pixel": (X, f"{CONV} y = Mul(c, k)", {"w": W, "k": f(6, 6)}, "Conv Mul"),
     "scale that adds an axis": (X, f"{CONV} y = Mul(c, k)", {"w": W, "k": f(1, 1, 6, 1, 1)}, "Conv Mul"),
+    "scales of a shared value": (
+        X,
+        "a = Mul(x, p) y = Mul(a, p) z = Relu(a)",
+        {"p": np.float32(2)},
+        "Mul Mul Relu",
+        "y, z",
+    ),
+    "scales of unknown channels": (
+        "float[N,C,6] x",
+        "a = Mul(x, p) y = Add(a, p)",
+        {"p": np.float32(2)},
+        "Mul Add",
+    ),
     "reciprocal": (X, f"{CONV} y = Div(k, c)", {"w": W, "k": np.float32(1)}, "Conv Div"),
     "weights that are computed": (
         "float[N,4,6,6] x, float[6,4,3,3] w",
@@ -387,7 +413,7 @@ def spelled(graph):
 
 def feeds_of(graph):
     rng = np.random.default_rng(5)
-    sizes = {"N": 2, "A": 3, "B": 4, "H": 6, "V": 6}
+    sizes = {"N": 2, "A": 3, "B": 4, "C": 5, "H": 6, "V": 6}
     shapes = {n: [sizes.get(d, d) for d in graph.values[n].shape] for n in graph.inputs}
     return {n: rng.standard_normal(shape).astype(np.float32) * 3 for n, shape in shapes.items()}
 
@@ -439,7 +465,7 @@ def test_reports_name_every_pass_and_count(make):
     assert [report.name for report in reports] == list(PASSES)
     done = {report.name: dict(report.stats) for report in reports if report.modified}
     assert done == {
-        "fold affine": {"after": 1, "before": 0},
+        "fold affine": {"after": 1, "before": 0, "merged": 0},
         "fuse activations": {"fused": 1},
     }
 

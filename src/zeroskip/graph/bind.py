@@ -25,6 +25,7 @@ def bind(
         InputError: an input is missing or unknown, or a shape contradicts the network's.
         ModelError: a size cannot be inferred, or the shapes do not fit the operators.
 
+    >>> import numpy as np
     >>> from zeroskip.graph.ir import Node, Value
     >>> x = Value("x", ("N", 8), np.dtype(np.float32))
     >>> graph = Graph("g", (Node("Relu", ("x",), ("y",)),), ("x",), ("y",), {"x": x, "y": x}, {})

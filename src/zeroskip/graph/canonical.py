@@ -206,6 +206,19 @@ def _cast(node: Node, r: Rewriter) -> list[Node]:
     return [node.with_(attributes=_without(node, "round_mode"))]
 
 
+def _sum(node: Node, r: Rewriter) -> list[Node]:
+    """A Sum of any number of inputs as Adds."""
+    if len(node.inputs) == 1:
+        return [node.with_(op="Identity")]
+    total, nodes = node.inputs[0], []
+    for index, name in enumerate(node.inputs[1:], start=2):
+        last = index == len(node.inputs)
+        out = node.outputs[0] if last else r.name(f"{node.outputs[0]}/sum{index}")
+        nodes.append(Node("Add", (total, name), (out,), {}, node.name))
+        total = out
+    return nodes
+
+
 REWRITES: Mapping[str, Rewrite] = {
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
@@ -221,10 +234,14 @@ REWRITES: Mapping[str, Rewrite] = {
     "Softmax": _softmax,
     "Split": _split,
     "Squeeze": _axes_as_input(13),
+    "Sum": _sum,
     "Unsqueeze": _axes_as_input(13),
     "Upsample": _resize,
 }
 """Operator, as the file names it, to its rewriting."""
+
+REPLACED = ("Sum", "Upsample")
+"""Operators that files may use although `OPERATORS` lacks them: rewriting leaves none."""
 
 
 def canonical(node: Node, rewriter: Rewriter) -> list[Node]:

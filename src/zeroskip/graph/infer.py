@@ -7,7 +7,7 @@ from typing import Any
 
 from zeroskip.errors import ModelError
 from zeroskip.graph.ir import Node, Value
-from zeroskip.graph.operator import Array, Call, Operator, describe
+from zeroskip.graph.operator import Array, Call, Operator, describe, show
 from zeroskip.graph.operators import OPERATORS
 
 
@@ -47,6 +47,10 @@ def infer_node(node: Node, values: Mapping[str, Value], constants: Mapping[str, 
     row = operator_of(node)
     check_arity(node, row)
     call = call_of(node, values, constants)
+    if row.floats and call.dtype().kind not in "fV":  # V: bfloat16 and its like
+        raise call.fail(
+            f"its input is {call.dtype()}; {row.name} takes floating-point numbers, cast it first"
+        )
     try:
         types = row.infer(call)
     except (TypeError, AttributeError, IndexError, ValueError) as error:
@@ -85,6 +89,6 @@ def evaluate_node(node: Node, inputs: list[Any]) -> list[Array]:
         return row.evaluate(node, inputs)
     except ModelError:
         raise
-    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
-        shapes = ", ".join("absent" if x is None else f"{x.dtype} {x.shape}" for x in inputs)
+    except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
+        shapes = ", ".join("absent" if x is None else f"{x.dtype} {show(x.shape)}" for x in inputs)
         raise ModelError(f"{describe(node)} cannot be computed for inputs {shapes}: {error}") from error

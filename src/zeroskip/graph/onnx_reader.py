@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, inliner
 
 from zeroskip.errors import ModelError
-from zeroskip.graph.canonical import Rewriter, canonical
+from zeroskip.graph.canonical import REPLACED, Rewriter, canonical
 from zeroskip.graph.dtypes import dtype_of
 from zeroskip.graph.infer import infer_node, operator_of, value_of
 from zeroskip.graph.ir import Dim, Graph, Node, Shape, Value
@@ -78,6 +78,7 @@ def from_proto(model: ModelProto, folder: Path | None, name: str = "model") -> G
             model = inliner.inline_local_functions(model)
         except Exception as error:  # the inliner raises plain RuntimeError and its own kinds
             raise ModelError(f"the model's functions cannot be inlined: {error}") from error
+    _check_names(model.graph)
     reader = _Reader(model.graph, opset, folder)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return reader.read(model.graph.name or name, metadata)
@@ -193,7 +194,7 @@ class _Reader:
         if node.op == "Constant":
             self._read_constant(node)
             return []
-        if node.op != "Upsample":
+        if node.op not in REPLACED:
             operator_of(node)
         result = canonical(node, self.rewriter)
         for part in result:
@@ -285,6 +286,20 @@ class _Reader:
         if value.shape is None or len(value.shape) != len(declared.shape):
             return Value(value.name, declared.shape if value.shape is None else value.shape, value.dtype)
         return Value(value.name, tuple(merge(a, b) for a, b in zip(value.shape, declared.shape)), value.dtype)
+
+
+def _check_names(graph: GraphProto) -> None:
+    """Names that are not text (protobuf hands them over as bytes) mean a damaged file."""
+    names: list[Any] = [graph.name]
+    for node in graph.node:
+        names += (node.name, node.op_type, node.domain, *node.input, *node.output)
+        names += (attribute.name for attribute in node.attribute)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        names += (info.name, *(d.dim_param for d in info.type.tensor_type.shape.dim))
+    names += (tensor.name for tensor in graph.initializer)
+    for name in names:
+        if not isinstance(name, str):
+            raise ModelError(f"the name {name!r} is not valid UTF-8; the file is damaged")
 
 
 def all_finite(array: Array) -> bool:

@@ -78,7 +78,7 @@ class Operator:
     `evaluate` takes the node and its inputs as arrays (None where an optional one is absent). `fold`
     computes the first output from types alone where it can. `parameters` are the inputs that hold
     learned numbers. `macs` counts multiply-accumulates of one application from its input shapes
-    and its first output's shape.
+    and its first output's shape. `floats` says that input 0 must be of a floating-point type.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Operator:
     parameters: tuple[int, ...] = ()
     macs: Macs | None = None
     fold: Fold | None = None
+    floats: bool = False
 
 
 def describe(node: Node) -> str:

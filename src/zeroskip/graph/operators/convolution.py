@@ -204,6 +204,7 @@ ROWS: tuple[Operator, ...] = (
         attributes=_ATTRIBUTES,
         parameters=(1, 2),
         macs=_conv_macs,
+        floats=True,
     ),
     Operator(
         "ConvTranspose",
@@ -214,5 +215,6 @@ ROWS: tuple[Operator, ...] = (
         attributes=_ATTRIBUTES | {"output_padding", "output_shape"},
         parameters=(1, 2),
         macs=_conv_transpose_macs,
+        floats=True,
     ),
 )

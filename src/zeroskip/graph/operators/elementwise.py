@@ -80,7 +80,8 @@ def _activation_row(name: str) -> Operator:
     def evaluate(node: Node, inputs: Sequence[Any]) -> list[Array]:
         return [activate(inputs[0], activation_of(node))]
 
-    return Operator(name, same_type, evaluate, attributes=frozenset(_NUMBERS.get(name, {})))
+    attributes = frozenset(_NUMBERS.get(name, {}))
+    return Operator(name, same_type, evaluate, attributes=attributes, floats=name != "Relu")
 
 
 def _unary_row(name: str, function: UnaryFunction) -> Operator:
@@ -89,7 +90,7 @@ def _unary_row(name: str, function: UnaryFunction) -> Operator:
         with np.errstate(all="ignore"):
             return [np.asarray(function(widened(x))).astype(x.dtype, copy=False)]
 
-    return Operator(name, same_type, evaluate)
+    return Operator(name, same_type, evaluate, floats=name not in ("Abs", "Neg", "Erf"))
 
 
 def _infer_broadcast(call: Call) -> list[Type]:

@@ -125,6 +125,7 @@ ROWS: tuple[Operator, ...] = (
         attributes=frozenset({"epsilon", "momentum", "training_mode"}),
         outputs=3,
         parameters=(1, 2, 3, 4),
+        floats=True,
     ),
     Operator(
         "InstanceNormalization",
@@ -134,6 +135,7 @@ ROWS: tuple[Operator, ...] = (
         most=3,
         attributes=frozenset({"epsilon"}),
         parameters=(1, 2),
+        floats=True,
     ),
     Operator(
         "LayerNormalization",
@@ -144,7 +146,10 @@ ROWS: tuple[Operator, ...] = (
         attributes=frozenset({"axis", "epsilon", "stash_type"}),
         outputs=3,
         parameters=(1, 2),
+        floats=True,
     ),
-    Operator("LRN", _infer_lrn, _lrn, attributes=frozenset({"alpha", "beta", "bias", "size"})),
-    Operator("Dropout", _infer_dropout, _dropout, most=3, attributes=frozenset({"seed"}), outputs=2),
+    Operator("LRN", _infer_lrn, _lrn, attributes=frozenset({"alpha", "beta", "bias", "size"}), floats=True),
+    Operator(
+        "Dropout", _infer_dropout, _dropout, most=3, attributes=frozenset({"seed"}), outputs=2, floats=True
+    ),
 )

@@ -150,8 +150,10 @@ _ATTRIBUTES = frozenset({"auto_pad", "ceil_mode", "dilations", "kernel_shape", "
 
 ROWS: tuple[Operator, ...] = (
     Operator("MaxPool", _infer_pool, _max_pool, attributes=_ATTRIBUTES | {"storage_order"}, outputs=2),
-    Operator("AveragePool", _infer_pool, _average_pool, attributes=_ATTRIBUTES | {"count_include_pad"}),
-    Operator("LpPool", _infer_pool, _lp_pool, attributes=_ATTRIBUTES | {"p"}),
-    Operator("GlobalAveragePool", _infer_global, _global_average_pool),
-    Operator("GlobalMaxPool", _infer_global, _global_max_pool),
+    Operator(
+        "AveragePool", _infer_pool, _average_pool, attributes=_ATTRIBUTES | {"count_include_pad"}, floats=True
+    ),
+    Operator("LpPool", _infer_pool, _lp_pool, attributes=_ATTRIBUTES | {"p"}, floats=True),
+    Operator("GlobalAveragePool", _infer_global, _global_average_pool, floats=True),
+    Operator("GlobalMaxPool", _infer_global, _global_max_pool, floats=True),
 )

@@ -104,6 +104,6 @@ ROWS: tuple[Operator, ...] = (
     Operator("ReduceSum", _infer_reduce, _reduction(_sum), most=2, attributes=_REDUCE),
     Operator("ReduceMean", _infer_reduce, _reduction(_mean), most=2, attributes=_REDUCE),
     Operator("ReduceMax", _infer_reduce, _reduction(_max), most=2, attributes=_REDUCE),
-    Operator("Softmax", _infer_softmax, _softmax, attributes=_SOFTMAX),
-    Operator("LogSoftmax", _infer_softmax, _log_softmax, attributes=_SOFTMAX),
+    Operator("Softmax", _infer_softmax, _softmax, attributes=_SOFTMAX, floats=True),
+    Operator("LogSoftmax", _infer_softmax, _log_softmax, attributes=_SOFTMAX, floats=True),
 )

@@ -205,9 +205,37 @@ def _per_input(layer: Node, w: Array, numbers: Array) -> Array:
     return rows.reshape(w.shape[0], w.shape[1], *(1,) * (w.ndim - 2))
 
 
+def _merge(node: Node, e: Editor) -> bool:
+    """Two affine nodes in a row as one BatchNormalization of mean 0 and variance 1."""
+    last = affine_of(node, e)
+    before = e.producer(last.source) if last is not None and e.private(last.source) else None
+    first = affine_of(before, e) if before is not None else None
+    if last is None or first is None:
+        return False
+    value = e.values[first.source]
+    channels = value.shape[1] if value.shape is not None else None
+    if not isinstance(channels, int):
+        return False
+    numbers = {
+        "scale": last.scale * first.scale,
+        "shift": last.scale * first.shift + last.shift,
+        "mean": np.zeros(1),
+        "variance": np.ones(1),
+    }
+    names = tuple(
+        e.add_constant(f"{node.outputs[0]}/{key}", np.broadcast_to(array, (channels,)).astype(value.dtype))
+        for key, array in numbers.items()
+    )
+    attributes = {"epsilon": 0.0}
+    inputs = (first.source, *names)
+    e.replace(node, Node("BatchNormalization", inputs, node.outputs, attributes, node.name))
+    return True
+
+
 def fold_affine(graph: Graph) -> tuple[Graph, dict[str, int]]:
-    """Fold what follows a linear layer into it, then what precedes one."""
+    """Fold what follows a linear layer into it, then what precedes one; what is left in a row becomes one."""
     e = Editor(graph)
     after = sum(_fold_after(node, e) for node in e.nodes())
     before = sum(_fold_before(node, e) for node in e.nodes(backwards=True))
-    return e.finish(), {"after": after, "before": before}
+    merged = sum(_merge(node, e) for node in e.nodes())
+    return e.finish(), {"after": after, "before": before, "merged": merged}
