@@ -79,7 +79,7 @@ def test_inspect(colour_model: Path, golden: Callable[[str, str], None]) -> None
 def test_inspect_pictures(colour_model: Path, colour_pictures: Path) -> None:
     found = as_json("inspect", colour_model, "--images", colour_pictures)
     assert found["total"] == {
-        "macs": 16 * 16 * 81,
+        "dense_macs": 16 * 16 * 81,
         "effectual_macs": 16 * 16 * 3,
         "weights": 81,
         "nonzero": 3,

@@ -50,9 +50,9 @@ def run(
         "layers": layers_payload(rows),
         "total": total,
     }
-    share = total["effectual_macs"] / total["macs"] if total["macs"] else 1.0
+    share = total["effectual_macs"] / total["dense_macs"] if total["dense_macs"] else 1.0
     work = (
-        f"{count(total['macs'])} MACs for shape {_shape(fixed[graph.inputs[0]])}, "
+        f"{count(total['dense_macs'])} MACs for shape {_shape(fixed[graph.inputs[0]])}, "
         f"{count(total['effectual_macs'])} ({percent(share)}) with non-zero weights"
     )
     about = [

@@ -161,7 +161,10 @@ def _unknown(node: Node, value: Value, values: Mapping[str, Value], constants: M
 
 
 def explicit(node: Node, values: Mapping[str, Value]) -> Node:
-    """A convolution or pool with kernel, strides, dilations, pads and group spelled out."""
+    """A convolution, pool or Gemm with every attribute that shapes its work spelled out."""
+    if node.op == "Gemm":
+        defaults = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+        return node.with_(attributes={**defaults, **node.attributes})
     if node.op not in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"):
         return node
     sizes = values[node.inputs[0]].sizes[2:]

@@ -23,7 +23,7 @@ class Side:
         file_bytes: of the ONNX file.
         memory_bytes: weights as the session holds them, and its activations at their peak.
         weights, nonzero: learned numbers, biases aside, and how many are not zero.
-        macs: multiply-accumulates whose weight is not zero.
+        effectual_macs: multiply-accumulates whose weight is not zero.
     """
 
     latency_ms: float
@@ -31,7 +31,7 @@ class Side:
     memory_bytes: int
     weights: int
     nonzero: int
-    macs: int
+    effectual_macs: int
     onnxruntime_ms: float | None = None
     top1: float | None = None
     top5: float | None = None
@@ -78,7 +78,7 @@ _LINES = (
     _Line("memory to run", "memory_bytes", size, _ratio("smaller", "larger")),
     _Line("zero weights", "zeros", percent, _points),
     _Line("non-zero weights", "nonzero", count, _ratio("fewer", "more")),
-    _Line("MACs with them", "macs", count, _ratio("fewer", "more")),
+    _Line("MACs with them", "effectual_macs", count, _ratio("fewer", "more")),
 )
 
 

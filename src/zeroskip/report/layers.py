@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from zeroskip.graph import OPERATORS, Graph, Node, evaluate
+from zeroskip.graph import OPERATORS, Graph, Node, evaluate, macs_of
 from zeroskip.report.tables import table
 from zeroskip.report.units import count, percent
 
@@ -25,8 +25,8 @@ class LayerRow:
         op: the operator.
         detail: kernel, stride, groups and fused activation, as a person would write them.
         output: shape of the first output.
-        macs: multiply-accumulates, zeros included.
-        effectual_macs: those whose weight is not zero (`macs` times the share of non-zero weights).
+        dense_macs: multiply-accumulates, zeros included.
+        effectual_macs: those whose weight is not zero.
         weights, nonzero: learned numbers of the node, biases aside, and how many are not zero.
         input_zeros: share of zeros in the node's first input, 0 to 1, over the pictures; None: not measured.
     """
@@ -35,7 +35,7 @@ class LayerRow:
     op: str
     detail: str
     output: tuple[int, ...]
-    macs: int
+    dense_macs: int
     effectual_macs: int
     weights: int
     nonzero: int
@@ -48,27 +48,20 @@ def layer_rows(graph: Graph) -> tuple[LayerRow, ...]:
 
 
 def _row(graph: Graph, node: Node) -> LayerRow:
-    operator = OPERATORS[node.op]
-    shapes = [graph.values[name].sizes if name else () for name in node.inputs]
     output = graph.values[node.outputs[0]].sizes
-    kernels = [
-        graph.constants[node.input(i)] for i in operator.parameters if node.input(i) in graph.constants
-    ]
     # The first parameter is the kernel; biases and statistics are small and never pruned.
-    weights = sum(k.size for k in kernels[:1])
-    nonzero = sum(int(np.count_nonzero(k)) for k in kernels[:1])
-    macs = operator.macs(node, shapes, output) if operator.macs else 0
-    channels = output[1] if len(output) > 1 else 0
-    effectual = round(macs * nonzero / weights) if weights else macs
+    parameters = OPERATORS[node.op].parameters[:1]
+    kernels = [graph.constants[node.input(i)] for i in parameters if node.input(i) in graph.constants]
+    dense, effectual = macs_of(node, graph)
     return LayerRow(
-        node.name or node.outputs[0],
-        node.op,
-        _detail(node, channels),
-        output,
-        macs,
-        effectual,
-        weights,
-        nonzero,
+        name=node.name or node.outputs[0],
+        op=node.op,
+        detail=_detail(node, output[1] if len(output) > 1 else 0),
+        output=output,
+        dense_macs=dense,
+        effectual_macs=effectual,
+        weights=sum(k.size for k in kernels),
+        nonzero=sum(int(np.count_nonzero(k)) for k in kernels),
     )
 
 
@@ -112,10 +105,11 @@ def with_input_zeros(
 
 
 def totals(rows: Iterable[LayerRow]) -> dict[str, int]:
-    """Sums over the network: macs, effectual_macs, weights, nonzero."""
+    """Sums over the network: dense_macs, effectual_macs, weights, nonzero."""
     listed = list(rows)
     return {
-        key: sum(getattr(r, key) for r in listed) for key in ("macs", "effectual_macs", "weights", "nonzero")
+        key: sum(getattr(r, key) for r in listed)
+        for key in ("dense_macs", "effectual_macs", "weights", "nonzero")
     }
 
 
@@ -133,7 +127,7 @@ def layers_table(rows: tuple[LayerRow, ...], title: str) -> Table:
         "total",
         "",
         "",
-        count(total["macs"]),
+        count(total["dense_macs"]),
         count(total["weights"]),
         _zeros(total),
         *([""] if measured else []),
@@ -144,7 +138,7 @@ def layers_table(rows: tuple[LayerRow, ...], title: str) -> Table:
             _tail(row.name, width),
             _tail(f"{row.op} {row.detail}".strip(), 18 if measured else 20, end=False),
             "x".join(map(str, row.output[1:])),
-            count(row.macs) if row.macs else "",
+            count(row.dense_macs) if row.dense_macs else "",
             count(row.weights) if row.weights else "",
             percent(1 - row.nonzero / row.weights) if row.weights else "",
             *([percent(row.input_zeros) if row.input_zeros is not None else ""] if measured else []),
