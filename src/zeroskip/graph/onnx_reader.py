@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -18,6 +20,7 @@ from zeroskip.graph.canonical import REPLACED, Rewriter, canonical
 from zeroskip.graph.dtypes import dtype_of
 from zeroskip.graph.infer import infer_node, operator_of, value_of
 from zeroskip.graph.ir import Dim, Graph, Node, Shape, Value
+from zeroskip.graph.onnx_stream import StreamError, split
 from zeroskip.graph.onnx_tensors import read_sparse, read_tensor
 from zeroskip.graph.operator import Array, describe, merge
 from zeroskip.graph.operators import OPERATORS
@@ -30,8 +33,7 @@ _DOMAINS = ("", "ai.onnx")
 def load(source: str | os.PathLike[str] | bytes) -> Graph:
     """Read an ONNX model from a path or from bytes.
 
-    Weights share the memory of the file's content. Constant nodes and initializers become constants;
-    every operator is rewritten to its newest meaning.
+    Constant nodes and initializers become constants; every operator is rewritten to its newest meaning.
 
     Raises:
         ModelError: the file is missing, truncated or not ONNX; an operator is not supported; names dangle,
@@ -39,39 +41,59 @@ def load(source: str | os.PathLike[str] | bytes) -> Graph:
             contradict each other.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        return from_proto(_parse(bytes(source), "the model"), None)
+        return _load(BytesIO(source), len(source), "the model", None, "model")
     path = Path(source)
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            graph = _load(file, os.fstat(file.fileno()).st_size, str(path), path.parent, path.stem)
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        graph = from_proto(_parse(content, str(path)), path.parent, path.stem)
-    except ModelError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ModelError(f"{path}: {error}") from error
     # What a models.json beside the file says of its pictures travels along; the model's own word wins.
     return graph.with_(metadata={**metadata_beside(path), **graph.metadata})
 
 
-def _parse(content: bytes, where: str) -> ModelProto:
-    model = ModelProto()
-    try:
-        model.ParseFromString(content)
-    except DecodeError:
+def _load(file: BinaryIO, size: int, where: str, folder: Path | None, name: str) -> Graph:
+    model, payloads = _parse(file, size)
+    if model is None:
         raise ModelError(
-            f"{where} is not an ONNX model, or is truncated ({len(content)} bytes); export or copy it again"
-        ) from None
+            f"{where} is not an ONNX model, or is truncated ({size} bytes); export or copy it again"
+        )
     if not model.HasField("graph") or not model.opset_import:
         raise ModelError(f"{where} is not an ONNX model: it has no graph or names no operator set")
-    return model
+    try:
+        return from_proto(model, folder, name, payloads)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from error
 
 
-def from_proto(model: ModelProto, folder: Path | None, name: str = "model") -> Graph:
-    """A parsed model as a graph; `folder` is where external data lies."""
+def _parse(file: BinaryIO, size: int) -> tuple[ModelProto | None, list[Array | None]]:
+    """The message and the data kept out of it; None where the bytes are no ONNX message."""
+    model = ModelProto()
+    try:
+        content, payloads = split(file, size)
+        model.ParseFromString(content)
+        if not model.functions:  # inlining needs the whole model
+            return model, payloads
+    except (StreamError, DecodeError):
+        pass
+    file.seek(0)
+    try:
+        model.ParseFromString(file.read())
+    except DecodeError:
+        return None, []
+    return model, []
+
+
+def from_proto(
+    model: ModelProto, folder: Path | None, name: str = "model", payloads: Sequence[Array | None] = ()
+) -> Graph:
+    """A parsed model as a graph.
+
+    `folder` is where external data lies; `payloads` are the raw data of initializers that were kept out
+    of the message (see `zeroskip.graph.onnx_stream`).
+    """
     opset = _opset(model)
     if model.functions:
         try:
@@ -79,7 +101,7 @@ def from_proto(model: ModelProto, folder: Path | None, name: str = "model") -> G
         except Exception as error:  # the inliner raises plain RuntimeError and its own kinds
             raise ModelError(f"the model's functions cannot be inlined: {error}") from error
     _check_names(model.graph)
-    reader = _Reader(model.graph, opset, folder)
+    reader = _Reader(model.graph, opset, folder, payloads)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return reader.read(model.graph.name or name, metadata)
 
@@ -101,8 +123,11 @@ def _opset(model: ModelProto) -> int:
 class _Reader:
     """One model being read: the tables that grow node by node."""
 
-    def __init__(self, graph: GraphProto, opset: int, folder: Path | None) -> None:
+    def __init__(
+        self, graph: GraphProto, opset: int, folder: Path | None, payloads: Sequence[Array | None]
+    ) -> None:
         self.graph = graph
+        self.payloads = payloads
         self.folder = folder
         self.values: dict[str, Value] = {}
         self.constants: dict[str, Array] = {}
@@ -132,7 +157,10 @@ class _Reader:
             raise ModelError(f'the name "{name}" is defined twice, the second time by {what}')
 
     def _read_initializers(self) -> None:
-        arrays = [(t.name, read_tensor(t, self.folder, "initializer")) for t in self.graph.initializer]
+        arrays = [
+            (tensor.name, read_tensor(tensor, self.folder, "initializer", payload))
+            for tensor, payload in zip_longest(self.graph.initializer, self.payloads)
+        ]
         arrays += [read_sparse(t, self.folder) for t in self.graph.sparse_initializer]
         for name, array in arrays:
             if not name:

@@ -16,8 +16,8 @@ from zeroskip.graph.operator import Array, show
 _PACKED = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1, TensorProto.INT2, TensorProto.UINT2)
 
 
-def read_tensor(tensor: TensorProto, folder: Path | None, where: str) -> Array:
-    """A tensor as a read-only array that shares the file's bytes where it can.
+def read_tensor(tensor: TensorProto, folder: Path | None, where: str, payload: Array | None = None) -> Array:
+    """A tensor as an array; `payload` holds its raw bytes where they were kept out of the message.
 
     Raises:
         ModelError: type unsupported, data missing, or of the wrong length.
@@ -28,10 +28,15 @@ def read_tensor(tensor: TensorProto, folder: Path | None, where: str) -> Array:
     if any(d < 0 for d in shape):
         raise ModelError(f"{where} has a negative size in its shape {show(shape)}")
     external = tensor.data_location == TensorProto.EXTERNAL
-    if not external and (not tensor.HasField("raw_data") or tensor.data_type in _PACKED):
+    if payload is not None and tensor.data_type in _PACKED:
+        tensor.raw_data = payload.tobytes()
+        payload = None
+    if payload is None and not external and (not tensor.HasField("raw_data") or tensor.data_type in _PACKED):
         return _typed(tensor, shape, where)
     expected = math.prod(shape) * dtype.itemsize
-    data = _external(tensor, folder, where) if external else tensor.raw_data
+    data: Any = payload
+    if payload is None:
+        data = _external(tensor, folder, where) if external else tensor.raw_data
     if len(data) != expected:
         raise ModelError(
             f"{where} holds {len(data)} bytes, expected {expected} for {dtype} {show(shape)}; "
