@@ -1,0 +1,6 @@
+"""Running networks: layout, memory, selection, threads, sessions."""
+
+from zeroskip.engine.plan import Candidate, Plan, Step
+from zeroskip.engine.session import InferenceSession, NodeArg, SessionOptions
+
+__all__ = ["Candidate", "InferenceSession", "NodeArg", "Plan", "SessionOptions", "Step"]

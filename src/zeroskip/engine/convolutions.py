@@ -1,0 +1,149 @@
+"""Lowering Conv: the problem, where its operands lie, and which algorithm does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zeroskip.codegen import Call, Operand, Planar, Target
+from zeroskip.codegen.activations import ACTIVATIONS
+from zeroskip.conv import ALGORITHMS, Algorithm, ConvProblem, Site
+from zeroskip.engine.network import Network
+from zeroskip.engine.plan import Candidate
+from zeroskip.graph.ir import Node
+from zeroskip.ops.copy import copy
+
+
+@dataclass(frozen=True, eq=False)
+class ConvSite:
+    """A convolution in its network: the problem, its operands, and the layout of its input split by strides."""
+
+    problem: ConvProblem
+    x: Operand
+    y: Operand
+    residual: Operand | None
+    split: Planar | None
+    target: Target
+    threads: int
+
+    def calls(self, algorithm: Algorithm, variant: str, split_buffer: int) -> tuple[Call, ...]:
+        """The kernel calls of one variant; a split input, where one is needed, goes to `split_buffer`."""
+        x, before = self.x, ()
+        if self.split is not None and algorithm.shifted:
+            x = Operand(split_buffer, self.split)
+            before = (copy(self.x, x, pads=self.problem.pads[:2], target=self.target, threads=self.threads),)
+        site = Site(x, self.y, self.residual, self.target, self.threads)
+        return before + algorithm.build(self.problem, variant, site)
+
+    def splits(self, algorithm: Algorithm) -> bool:
+        """Whether the algorithm needs the split input."""
+        return self.split is not None and algorithm.shifted
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The selector's answer for a layer."""
+
+    algorithm: str
+    variant: str
+    how: str
+    candidates: tuple[Candidate, ...] = ()
+
+
+Chooser = Callable[[str, ConvSite], Choice]
+
+
+def problem_of(network: Network, node: Node) -> ConvProblem:
+    """The node as a `ConvProblem`; 1-D convolutions become 2-D ones with H = R = 1."""
+    n, c, h, w = network.image_shape(node.inputs[0])
+    weights = network.constant(node.inputs[1])
+    assert weights is not None
+    strides, pads, dilations = (tuple(node.attr(key)) for key in ("strides", "pads", "dilations"))
+    if weights.ndim == 3:
+        weights = weights[:, :, None, :]
+        strides, pads, dilations = (1, *strides), (0, pads[0], 0, pads[1]), (1, *dilations)
+    bias = node.input(2)
+    return ConvProblem(
+        n, c, h, w, weights,
+        network.constant(bias) if bias else None,
+        strides, pads, dilations,
+        int(node.attr("group", 1)),
+        node.attr("activation"),
+        bool(node.input(3)),
+    )  # fmt: skip
+
+
+def accepts(network: Network, node: Node) -> bool:
+    """Whether the native path can do this Conv: float32 images and constant weights."""
+    data = [name for name in (node.inputs[0], node.input(3), node.outputs[0]) if name]
+    weights, bias = network.constant(node.inputs[1]), node.input(2)
+    if not network.images(*data) or weights is None or (bias and network.constant(bias) is None):
+        return False
+    activation = node.attr("activation")
+    return weights.dtype == "float32" and (not activation or activation[0] in ACTIVATIONS) and weights.size > 0
+
+
+def _split_key(node: Node) -> tuple[str, str]:
+    return ("split", node.outputs[0])
+
+
+def shape_geometry(network: Network, node: Node) -> None:
+    """Join the planes that taps connect, and ask for room for the padding."""
+    x, y, residual = node.inputs[0], node.outputs[0], node.input(3)
+    p = problem_of(network, node)
+    geometry = network.geometry
+    if residual:
+        geometry.join(residual, y)
+    top, left, bottom, right = p.pads
+    if p.strided:
+        key = _split_key(node)
+        height, width = _split_size(p)
+        geometry.join(key, y)
+        geometry.need(key, width, height)
+    else:
+        geometry.join(x, y)
+    geometry.need(x, p.W + max(left, right), p.H + max(top, bottom), top, left)
+
+
+def _split_size(p: ConvProblem) -> tuple[int, int]:
+    height, width = p.H + p.pads[0] + p.pads[2], p.W + p.pads[1] + p.pads[3]
+    return -(-height // p.strides[0]), -(-width // p.strides[1])
+
+
+def lower(network: Network, node: Node, choose: Chooser) -> None:
+    """One step: the chosen algorithm's calls."""
+    problem = problem_of(network, node)
+    x, residual = node.inputs[0], node.input(3)
+    split = None
+    if problem.strided:
+        shape = (problem.N, problem.C, *_split_size(problem))
+        split = network.geometry.layout(_split_key(node), shape, problem.strides, problem.phases)
+    residual_operand = network.planar(residual) if residual else None
+    site = ConvSite(
+        problem, network.planar(x), network.output(node.outputs[0]), residual_operand, split, network.target, network.threads
+    )
+    choice = choose(node.name or node.outputs[0], site)
+    algorithm = ALGORITHMS[choice.algorithm]
+    buffer = -1
+    if site.splits(algorithm):
+        assert split is not None
+        buffer = network.buffer(split.bytes)
+        network.touch(Operand(buffer, split))
+    network.emit(*site.calls(algorithm, choice.variant, buffer))
+    network.finish_step(
+        node,
+        algorithm=choice.algorithm,
+        variant=choice.variant,
+        how=choice.how,
+        candidates=choice.candidates,
+        summary=summary(problem),
+    )
+
+
+def summary(p: ConvProblem) -> str:
+    """The layer in a few words, e.g. ``64x56x56 -> 64, 3x3, 10 % dense``."""
+    stride = f"/{p.strides[0]}" if p.strided else ""
+    group = f", {p.groups} groups" if p.groups > 1 else ""
+    return f"{p.C}x{p.H}x{p.W} -> {p.K}, {p.R}x{p.S}{stride}{group}, {100 * p.density:.0f} % dense"
+
+

@@ -1,0 +1,160 @@
+"""Running a plan: an arena, argument blocks with real addresses, native programs between steps in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+import numpy as np
+
+from zeroskip.codegen import Address, Call, Plain, Scratch, load
+from zeroskip.codegen.runtime import Header, Record, ThreadPool, program_slots, run_alone
+from zeroskip.engine.memory import allocate
+from zeroskip.engine.plan import Array, Objects, Plan, PythonCall, Step
+
+Run = Sequence[Call | PythonCall]
+
+
+class Program:
+    """Consecutive kernel calls as the native run loop wants them; keeps everything they point to alive."""
+
+    def __init__(self, context: Context, calls: Sequence[Call]) -> None:
+        addresses = load([call.kernel for call in calls], context.plan.target)
+        self._keep: list[object] = [calls]
+        self.patches: list[tuple[Array, int, int, int]] = []
+        self.slots = np.zeros(program_slots(len(calls)) + 8, np.int64)
+        # records are cache lines of their own
+        start = -(self.slots.ctypes.data // 8) % 8
+        self.slots = self.slots[start : start + program_slots(len(calls))]
+        self.slots[Header.CALLS] = len(calls)
+        for number, call in enumerate(calls):
+            block = self._block(context, call)
+            record = Header.RECORDS + number * Record.SIZE
+            self.slots[record + Record.FUNCTION] = addresses[call.kernel.name]
+            self.slots[record + Record.ARGUMENTS] = block.ctypes.data
+            self.slots[record + Record.TASKS] = call.tasks
+
+    def _block(self, context: Context, call: Call) -> Array:
+        block = np.zeros(len(call.arguments), np.int64)
+        for slot, argument in enumerate(call.arguments):
+            if isinstance(argument, Address):
+                if argument.buffer in context.bases:
+                    block[slot] = context.bases[argument.buffer] + argument.offset
+                elif argument.buffer >= 0:
+                    self.patches.append((block, slot, argument.buffer, argument.offset))
+            elif isinstance(argument, Scratch):
+                block[slot] = context.scratch(call.scratch)
+            elif isinstance(argument, np.ndarray):
+                block[slot] = argument.ctypes.data
+            else:
+                block[slot] = argument
+        self._keep.append(block)
+        return block
+
+    def run(self, external: Mapping[int, int], pool: ThreadPool | None) -> None:
+        """Run with the caller's buffers at `external` addresses, on the pool's threads or on this one alone."""
+        for block, slot, buffer, offset in self.patches:
+            block[slot] = external[buffer] + offset
+        if pool is None:
+            self.slots[Header.THREADS] = 1
+            run_alone(self.slots.ctypes.data)
+        else:
+            self.slots[Header.THREADS] = pool.threads
+            pool.run(self.slots.ctypes.data)
+
+
+class Context:
+    """The memory of one run at a time of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.arena = allocate(plan.arena_bytes)
+        start = self.arena.ctypes.data
+        self.bases = {buffer: start + offset for buffer, offset in plan.offsets.items()}
+        self._scratch = allocate(plan.workspace_bytes)
+        self._extra: list[Array] = []
+        self.external = {
+            buffer.source: number for number, buffer in enumerate(plan.buffers) if buffer.source is not None
+        }
+        self._views: dict[int, Array] = {}
+        self._groups: list[Program | PythonCall] | None = None
+
+    def scratch(self, size: int) -> int:
+        """The address of scratch memory of `size` bytes per thread."""
+        wanted = size * self.plan.threads
+        if wanted > self._scratch.nbytes:
+            self._extra.append(self._scratch)  # programs made before still point to it
+            self._scratch = allocate(wanted)
+        return int(self._scratch.ctypes.data)
+
+    def add_buffer(self, number: int, size: int) -> None:
+        """Memory for a buffer that the plan does not place (a candidate's, while tuning)."""
+        memory = allocate(size)
+        self._extra.append(memory)
+        self.bases[number] = int(memory.ctypes.data)
+
+    def view(self, buffer: int, layout: Plain) -> Array:
+        """A buffer's bytes as a float32 array."""
+        if buffer in self._views:
+            return self._views[buffer].reshape(layout.shape)
+        offset = self.plan.offsets[buffer]
+        return self.arena[offset : offset + layout.bytes].view(np.float32).reshape(layout.shape)
+
+    def programs(self, steps: Sequence[Step]) -> list[Program | PythonCall]:
+        """The steps' calls, native ones that follow each other as one program."""
+        groups: list[Program | PythonCall] = []
+        native: list[Call] = []
+        for call in (call for step in steps for call in step.calls):
+            if isinstance(call, Call):
+                native.append(call)
+                continue
+            if native:
+                groups.append(Program(self, native))
+                native = []
+            groups.append(call)
+        if native:
+            groups.append(Program(self, native))
+        return groups
+
+    def run(self, inputs: Mapping[str, Array], outputs: dict[str, Array], pool: ThreadPool | None) -> None:
+        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced where Python computes them."""
+        if self._groups is None:
+            self._groups = self.programs(self.plan.steps)
+        self.run_groups(self._groups, inputs, outputs, pool)
+
+    def run_groups(
+        self,
+        groups: Sequence[Program | PythonCall],
+        inputs: Mapping[str, Array],
+        outputs: dict[str, Array],
+        pool: ThreadPool | None,
+    ) -> None:
+        """Run some of the plan's programs."""
+        external, objects = self.bind(inputs, outputs)
+        for group in groups:
+            if isinstance(group, Program):
+                group.run(external, pool)
+            else:
+                group.run(self.view, objects)
+        for name, source in self.plan.object_outputs.items():
+            if source in objects:
+                outputs[name] = objects[source]
+        self._views.clear()
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> tuple[dict[int, int], Objects]:
+        """Addresses of the caller's arrays by buffer, and the objects that Python steps start from."""
+        external: dict[int, int] = {}
+        for (kind, name), number in self.external.items():
+            array = inputs[name] if kind == "input" else outputs[name]
+            external[number] = array.ctypes.data
+            self._views[number] = array
+        objects: Objects = dict(self.plan.constants)
+        objects.update({name: inputs[name] for name in self.plan.object_inputs})
+        return external, objects
+
+    def fresh_outputs(self) -> dict[str, Array]:
+        """New arrays for the outputs that native code writes."""
+        shapes = self.plan.output_shapes
+        return {name: np.empty(shape, np.float32) for name, shape in shapes.items() if ("output", name) in self.external}
+
+

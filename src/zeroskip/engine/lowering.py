@@ -1,0 +1,149 @@
+"""From a bound graph to a plan: decide layouts, then emit each node's kernel calls in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from zeroskip.codegen import Operand, Plain, Target
+from zeroskip.engine import convolutions
+from zeroskip.engine.convolutions import Chooser
+from zeroskip.engine.native import NATIVE, Row
+from zeroskip.engine.network import Network
+from zeroskip.engine.plan import Array, Objects, Plan, PythonCall
+from zeroskip.graph import OPERATORS
+from zeroskip.graph.ir import Graph, Node
+
+
+def lower(graph: Graph, target: Target, threads: int, choose: Chooser) -> tuple[Plan, Network]:
+    """The plan of a bound and simplified graph; `choose` picks each convolution's algorithm."""
+    network = Network(graph, target, threads)
+    rows = {id(node): _row(network, node) for node in graph.nodes}
+    _decide_layouts(network, rows)
+    _place_concatenations(network, rows)
+    object_inputs = _bind_inputs(network)
+    for node in graph.nodes:
+        row = rows[id(node)]
+        if node.op == "Conv" and row is not None:
+            convolutions.lower(network, node, choose)
+        elif row is not None:
+            row.emit(network, node)
+            network.finish_step(node, algorithm=row.label)
+        else:
+            _emit_python(network, node)
+    object_outputs = _bind_outputs(network)
+    plan = Plan(
+        target,
+        threads,
+        {name: graph.values[name].sizes for name in graph.inputs},
+        tuple(network.steps),
+        tuple(network.buffers),
+        {name: graph.values[name].sizes for name in graph.outputs},
+        object_inputs,
+        object_outputs,
+        network.constants,
+    )
+    return plan, network
+
+
+_CONV = Row(convolutions.accepts, lambda network, node: None, convolutions.shape_geometry, planar=True)
+
+
+def _row(network: Network, node: Node) -> Row | None:
+    """How the node runs natively, or None where NumPy computes it."""
+    row = _CONV if node.op == "Conv" else NATIVE.get(node.op)
+    return row if row is not None and row.accepts(network, node) else None
+
+
+def _decide_layouts(network: Network, rows: dict[int, Row | None]) -> None:
+    """Which values are planar, and the geometry that their readers and writers need."""
+    for node in network.graph.nodes:
+        row = rows[id(node)]
+        if row is None:
+            continue
+        if row.is_planar(network, node):
+            network.planar_values.update(name for name in node.outputs if name)
+        row.shape_geometry(network, node)
+    for name, value in network.graph.values.items():
+        if value.static and len(value.sizes) in (3, 4):
+            _, _, height, width = network.image_shape(name)
+            network.geometry.need(name, max(1, width), max(1, height))
+
+
+def _place_concatenations(network: Network, rows: dict[int, Row | None]) -> None:
+    """Let producers write straight into the concatenation that reads them, each value into one at most."""
+    producers = network.graph.producers()
+    for node in network.graph.nodes:
+        if node.op != "Concat" or rows[id(node)] is None or node.outputs[0] not in network.planar_values:
+            continue
+        channel = 0
+        for name in node.inputs:
+            producer = producers.get(name)
+            own = producer is not None and name in network.planar_values and name not in network.places
+            if own and node.inputs.count(name) == 1:
+                network.places[name] = (node.outputs[0], channel)
+            channel += network.image_shape(name)[1]
+
+
+def _bind_inputs(network: Network) -> tuple[str, ...]:
+    """Float inputs are read where the caller has them; the names of the others, which Python reads."""
+    objects = []
+    for name in network.graph.inputs:
+        if network.floats(name) and 0 not in network.shape(name):
+            layout = Plain(network.shape(name))
+            network.homes[name] = Operand(network.buffer(layout.bytes, ("input", name)), layout)
+        else:
+            objects.append(name)
+    return tuple(objects)
+
+
+def _bind_outputs(network: Network) -> dict[str, str]:
+    """Copy what lives in buffers to the caller's arrays; the outputs that are objects, by name."""
+    objects = {}
+    for name in network.graph.outputs:
+        if name not in network.homes:
+            objects[name] = name
+            constant = network.constant(name)
+            if constant is not None:
+                network.constants[name] = constant
+            continue
+        home = network.homes[name]
+        layout = Plain(network.shape(name))
+        shape = layout if isinstance(home.layout, Plain) else Plain(network.image_shape(name))
+        target = Operand(network.buffer(layout.bytes, ("output", name)), shape)
+        network.touch(home, target)
+        network.emit(network.copy_call(home, target))
+        network.finish_step(Node("Output", (name,), (name,), name=f"output {name}"))
+    return objects
+
+
+def _emit_python(network: Network, node: Node) -> None:
+    """A step in which NumPy computes the node, on views of plain buffers and on objects."""
+    evaluate: Callable[[Node, Sequence[Any]], list[Array]] = OPERATORS[node.op].evaluate
+    sources: list[tuple[str, Operand | None]] = []
+    for name in node.inputs:
+        constant = network.constant(name) if name else None
+        if constant is not None:
+            network.constants[name] = constant
+        in_buffer = name in network.homes and constant is None
+        sources.append((name, network.plain(name) if in_buffer else None))
+
+    def run(view: Callable[[int, Plain], Array], objects: Objects) -> None:
+        arrays = []
+        for name, operand in sources:
+            if not name:
+                arrays.append(None)
+            elif operand is None:
+                arrays.append(objects[name])
+            else:
+                assert isinstance(operand.layout, Plain)
+                arrays.append(view(operand.buffer, operand.layout))
+        for name, array in zip(node.outputs, evaluate(node, arrays), strict=False):
+            if name:
+                # an operator may return a view of its input, whose buffer will be used again
+                objects[name] = np.array(array, copy=True)
+
+    network.emit(PythonCall(run))
+    network.finish_step(node, algorithm="numpy")

@@ -1,0 +1,207 @@
+"""The state of lowering: where each value lives, which buffers there are, and the steps made so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from zeroskip.codegen import Call, Operand, Plain, Planar, Target
+from zeroskip.engine.geometry import Geometry
+from zeroskip.engine.plan import Array, Buffer, Objects, PythonCall, Step
+from zeroskip.errors import ModelError
+from zeroskip.graph.ir import Graph, Node
+from zeroskip.ops.copy import copy
+
+FLOAT32 = np.dtype(np.float32)
+LARGEST_BUFFER = 2**31 - 2**20  # offsets between planes are 32-bit
+
+
+@dataclass(eq=False)
+class Network:
+    """A bound graph on its way to a plan.
+
+    A value lives in one *home*: an operand (planar or plain) or, where Python computes it, an object. Other
+    forms of it are made when a reader asks for them, once.
+    """
+
+    graph: Graph
+    target: Target
+    threads: int
+    geometry: Geometry = field(default_factory=Geometry)
+    buffers: list[Buffer] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    homes: dict[str, Operand] = field(default_factory=dict)
+    constants: Objects = field(default_factory=dict)
+    planar_values: set[str] = field(default_factory=set)
+    places: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _copies: dict[tuple[str, object], Operand] = field(default_factory=dict)
+    _calls: list[Call | PythonCall] = field(default_factory=list)
+    _touched: list[int] = field(default_factory=list)
+
+    # -- what the graph says ---------------------------------------------------------------------------------
+
+    def shape(self, value: str) -> tuple[int, ...]:
+        """The value's shape."""
+        return self.graph.values[value].sizes
+
+    def image_shape(self, value: str) -> tuple[int, int, int, int]:
+        """(N, C, H, W) of a value of rank 3 (then H = 1) or 4."""
+        shape = self.shape(value)
+        return shape if len(shape) == 4 else (shape[0], shape[1], 1, shape[2])  # type: ignore[return-value]
+
+    def floats(self, *values: str) -> bool:
+        """Whether all of these values are float32."""
+        return all(self.graph.values[value].dtype == FLOAT32 for value in values)
+
+    def images(self, *values: str) -> bool:
+        """Whether all of these values are non-empty float32 tensors of rank 3 or 4 (N, C, pixels)."""
+        shapes = [self.shape(value) for value in values]
+        return self.floats(*values) and all(len(s) in (3, 4) and 0 not in s for s in shapes)
+
+    def constant(self, value: str) -> Array | None:
+        """The value's numbers where they are known."""
+        return self.graph.constants.get(value)
+
+    # -- memory ----------------------------------------------------------------------------------------------
+
+    def buffer(self, size: int, source: tuple[str, str] | None = None) -> int:
+        """A new buffer of `size` bytes."""
+        if size > LARGEST_BUFFER and source is None:
+            raise MemoryError(f"an activation of {size / 1e9:.1f} GB exceeds the 2 GB one tensor may take")
+        self.buffers.append(Buffer(size, source))
+        return len(self.buffers) - 1
+
+    def planar_layout(self, value: str) -> Planar:
+        """The planar layout of a value, from the geometry of its component."""
+        return self.geometry.layout(value, self.image_shape(value))
+
+    def output(self, value: str) -> Operand:
+        """The operand that the present node is to write: a place in a concatenation, or a buffer of its own."""
+        if value not in self.planar_values:
+            layout = Plain(self.shape(value))
+            return self._settle(value, Operand(self.buffer(layout.bytes), layout))
+        layout = self.planar_layout(value)
+        if value in self.places:
+            parent, channel = self.places[value]
+            whole = self.homes.get(parent) or self.output(parent)
+            return self._settle(value, Operand(whole.buffer, layout, whole.offset + channel * layout.plane))
+        return self._settle(value, Operand(self.buffer(layout.bytes), layout))
+
+    def _settle(self, value: str, operand: Operand) -> Operand:
+        self.homes[value] = operand
+        self.touch(operand)
+        return operand
+
+    def touch(self, *operands: Operand) -> None:
+        """The present step reads or writes these operands."""
+        self._touched.extend(operand.buffer for operand in operands)
+
+    def alias(self, value: str, operand: Operand) -> None:
+        """`value` is the memory of `operand` seen with another shape."""
+        self._settle(value, operand)
+
+    # -- reading values in the form a kernel wants -------------------------------------------------------------
+
+    def planar(self, value: str) -> Operand:
+        """The value as planes in its component's geometry."""
+        return self.converted(value, self.planar_layout(value))
+
+    def plain(self, value: str) -> Operand:
+        """The value as a row-major array."""
+        return self.converted(value, Plain(self.shape(value)))
+
+    def converted(
+        self, value: str, layout: Planar | Plain, pads: tuple[int, int] = (0, 0)
+    ) -> Operand:
+        """The value in `layout`, copied there if it does not live so; `pads` as in `ops.copy`."""
+        home = self._home(value)
+        if home.layout == layout and pads == (0, 0):
+            self.touch(home)
+            return home
+        found = self._copies.get((value, layout))
+        if found is None:
+            found = Operand(self.buffer(layout.bytes), layout)
+            self._copies[value, layout] = found
+            self.copy_value(value, found, pads)
+        self.touch(found)
+        return found
+
+    def copy_value(self, value: str, to: Operand, pads: tuple[int, int] = (0, 0)) -> None:
+        """Copy the value from its home to the operand `to`."""
+        home = self._home(value)
+        self.touch(home)
+        source = home
+        if isinstance(to.layout, Planar) and isinstance(home.layout, Plain):
+            source = Operand(home.buffer, Plain(self.image_shape(value)), home.offset)
+        self.emit(self.copy_call(source, to, pads))
+
+    def copy_call(self, x: Operand, y: Operand, pads: tuple[int, int] = (0, 0)) -> Call:
+        """The call that copies one operand to another."""
+        return copy(x, y, pads=pads, target=self.target, threads=self.threads)
+
+    def _home(self, value: str) -> Operand:
+        if value not in self.homes:
+            self.homes[value] = self._from_object(value)
+        return self.homes[value]
+
+    def _from_object(self, value: str) -> Operand:
+        """A plain buffer into which Python copies the object when the step runs."""
+        layout = Plain(self.shape(value))
+        operand = Operand(self.buffer(layout.bytes), layout)
+        constant = self.constant(value)
+        if constant is not None:
+            self.constants[value] = constant
+
+        def run(view: Callable[[int, Plain], Array], objects: Objects) -> None:
+            view(operand.buffer, layout)[...] = objects[value]
+
+        self.emit(PythonCall(run))
+        return operand
+
+    # -- steps -----------------------------------------------------------------------------------------------
+
+    def emit(self, *calls: Call | PythonCall) -> None:
+        """Add calls to the present step."""
+        self._calls.extend(calls)
+
+    def finish_step(self, node: Node, **facts: Any) -> None:
+        """Close the present step, which did the work of `node`."""
+        if self._calls:
+            self.steps.append(
+                Step(
+                    node.name or node.outputs[0],
+                    node.op,
+                    tuple(self._calls),
+                    tuple(dict.fromkeys(self._touched)),
+                    **facts,
+                )
+            )
+        elif self._touched and self.steps:
+            # A step without work (a reshape) still keeps its buffers alive.
+            last = self.steps[-1]
+            merged = tuple(dict.fromkeys((*last.buffers, *self._touched)))
+            self.steps[-1] = Step(**{**vars(last), "buffers": merged})
+        self._calls, self._touched = [], []
+
+
+def check_size(network: Network, limit: int | None) -> None:
+    """Raise a `ModelError` where the activations cannot fit `limit` bytes at any step."""
+    if limit is None:
+        return
+    largest = max(network.graph.nodes, key=lambda n: _bytes(network, n), default=None)
+    if largest is not None and _bytes(network, largest) > limit:
+        raise ModelError(
+            f"the activations of {largest.op} {largest.name!r} take {_bytes(network, largest) / 1e9:.1f} GB, but this "
+            f"machine has {limit / 1e9:.1f} GB; use a smaller batch or input"
+        )
+
+
+def _bytes(network: Network, node: Node) -> int:
+    names = [name for name in (*node.inputs, *node.outputs) if name and name not in network.graph.constants]
+    return sum(
+        prod(network.graph.values[name].sizes) * network.graph.values[name].dtype.itemsize for name in names
+    )

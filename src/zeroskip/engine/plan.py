@@ -1,0 +1,148 @@
+"""What will run, in order, and where its data lies: made once for each set of input shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zeroskip.codegen import Call, Plain, Target
+from zeroskip.engine.memory import Lifetime, place
+
+Array = np.ndarray[Any, Any]
+Objects = dict[str, Array]
+"""Values held as NumPy arrays, between steps that run in Python."""
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """Memory of the plan. `source` says what it is bound to at run time: an input or output of the network."""
+
+    bytes: int
+    source: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PythonCall:
+    """A step's part that runs in Python: reads and writes views of buffers, and objects."""
+
+    run: Callable[[Callable[[int, Plain], Array], Objects], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An algorithm considered for a layer: its variant and time, or the reason why not."""
+
+    algorithm: str
+    variant: str = ""
+    microseconds: float | None = None
+    predicted_cycles: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One node's work: kernel calls or Python; the buffers it reads and writes; how it was chosen."""
+
+    name: str
+    op: str
+    calls: tuple[Call | PythonCall, ...]
+    buffers: tuple[int, ...]
+    algorithm: str = ""
+    variant: str = ""
+    candidates: tuple[Candidate, ...] = ()
+    how: str = ""
+    summary: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Steps, buffers and their places; `inputs` and `outputs` in the network's order."""
+
+    target: Target
+    threads: int
+    shapes: Mapping[str, tuple[int, ...]]
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    output_shapes: Mapping[str, tuple[int, ...]]
+    object_inputs: tuple[str, ...]
+    object_outputs: Mapping[str, str]
+    constants: Objects = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lifetimes: dict[int, Lifetime] = {}
+        for number, step in enumerate(self.steps):
+            for buffer in step.buffers:
+                if self.buffers[buffer].source is None:
+                    first = lifetimes[buffer].first if buffer in lifetimes else number
+                    lifetimes[buffer] = Lifetime(self.buffers[buffer].bytes, first, number)
+        offsets, total = place(lifetimes)
+        object.__setattr__(self, "offsets", offsets)
+        object.__setattr__(self, "arena_bytes", total)
+
+    offsets: dict[int, int] = field(init=False, repr=False)
+    arena_bytes: int = field(init=False)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of activation memory: the arena in which buffers share space over time."""
+        return self.arena_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of packed weights, offsets and masks, each array counted once."""
+        seen = {}
+        for step in self.steps:
+            for call in step.calls:
+                if isinstance(call, Call):
+                    seen.update({id(a): a.nbytes for a in call.arguments if isinstance(a, np.ndarray)})
+        return sum(seen.values())
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of scratch memory, all threads together."""
+        scratch = [call.scratch for step in self.steps for call in step.calls if isinstance(call, Call)]
+        return max(scratch, default=0) * self.threads
+
+    def step(self, name: str) -> Step:
+        """The step of the node called `name`; `KeyError` where there is none."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything `explain` says, for JSON."""
+        return {
+            "target": self.target.name,
+            "cpu": self.target.cpu,
+            "threads": self.threads,
+            "inputs": {name: list(shape) for name, shape in self.shapes.items()},
+            "peak_bytes": self.peak_bytes,
+            "weight_bytes": self.weight_bytes,
+            "workspace_bytes": self.workspace_bytes,
+            "steps": [_step_dict(step) for step in self.steps],
+        }
+
+
+def _step_dict(step: Step) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "op": step.op,
+        "layer": step.summary,
+        "algorithm": step.algorithm,
+        "variant": step.variant,
+        "chosen_by": step.how,
+        "candidates": [
+            {
+                "algorithm": c.algorithm,
+                "variant": c.variant,
+                "microseconds": c.microseconds,
+                "predicted_cycles": c.predicted_cycles,
+                "reason": c.reason,
+            }
+            for c in step.candidates
+        ],
+    }

@@ -1,0 +1,164 @@
+"""Choosing each convolution's algorithm: drop what refuses, predict, measure on the real data, remember."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from zeroskip.codegen import Kernel, Target, load
+from zeroskip.codegen.runtime import ThreadPool
+from zeroskip.conv import ALGORITHMS, ConvProblem, find
+from zeroskip.engine import store
+from zeroskip.engine.convolutions import Choice, ConvSite
+from zeroskip.engine.executor import Context, Program
+from zeroskip.engine.plan import Array, Candidate
+from zeroskip.errors import AlgorithmError
+
+# A variant predicted slower than the best by this factor is not measured; the model errs by less than this.
+HOPELESS = 1.8
+MEASURED_AT_MOST = 8
+REPEATS = 5
+LEAST_SECONDS = 300e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A convolution to be chosen for: its site, the key of its measurements, and what is predicted."""
+
+    name: str
+    site: ConvSite
+    key: store.LayerKey
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass
+class Selector:
+    """Answers the lowering's question; knows what was measured, now or before."""
+
+    target: Target
+    threads: int
+    algorithm: str
+    known: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    layers: list[Layer] = field(default_factory=list)
+
+    def choose(self, name: str, site: ConvSite) -> Choice:
+        """The fastest known variant of the layer, else the one predicted fastest."""
+        forced = self.algorithm != "auto"
+        candidates = predict(site.problem, self.target, self.algorithm)
+        possible = [c for c in candidates if not c.reason]
+        if not possible:
+            reasons = "; ".join(f"{c.algorithm}: {c.reason}" for c in candidates)
+            raise AlgorithmError(f"layer {name!r} is refused by algorithm {self.algorithm!r}: {reasons}")
+        problem = site.problem
+        key = store.layer_key(self.target, self.threads, problem.signature, problem.digest)
+        self.layers.append(Layer(name, site, key, candidates))
+        measured = self.known.get(key.text, ())
+        if forced:
+            measured = tuple(c for c in measured if c.algorithm == self.algorithm)
+        best = min(measured, key=_microseconds, default=None)
+        if best is not None and best.algorithm in ALGORITHMS:
+            return Choice(best.algorithm, best.variant, "measured", _merge(measured, candidates))
+        first = min(possible, key=lambda c: c.predicted_cycles or 0.0)
+        return Choice(first.algorithm, first.variant, "predicted", candidates)
+
+
+def _microseconds(candidate: Candidate) -> float:
+    return candidate.microseconds if candidate.microseconds is not None else float("inf")
+
+
+def _merge(measured: tuple[Candidate, ...], predicted: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    times = {(c.algorithm, c.variant): c for c in measured}
+    merged = [times.get((c.algorithm, c.variant), c) for c in predicted]
+    return tuple(sorted(merged, key=_microseconds))
+
+
+def predict(problem: ConvProblem, target: Target, algorithm: str = "auto") -> tuple[Candidate, ...]:
+    """Every variant of every algorithm (or of one) with its predicted cycles, or the algorithm's refusal."""
+    rows = ALGORITHMS.values() if algorithm == "auto" else [find(algorithm)]
+    candidates = []
+    for row in rows:
+        reason = row.refuses(problem, target)
+        if reason:
+            candidates.append(Candidate(row.name, reason=reason))
+            continue
+        for variant in row.variants(problem, target):
+            candidates.append(Candidate(row.name, variant, predicted_cycles=row.cycles(problem, variant, target)))
+    return tuple(candidates)
+
+
+def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:
+    """The variants that may win: near the best prediction, and at least the best of every algorithm near it."""
+    possible = sorted((c for c in candidates if not c.reason), key=lambda c: c.predicted_cycles or 0.0)
+    limit = HOPELESS * (possible[0].predicted_cycles or 0.0)
+    near = [c for c in possible if (c.predicted_cycles or 0.0) <= limit]
+    firsts = {c.algorithm: c for c in reversed(near)}
+    chosen = [c for c in near if firsts[c.algorithm] is c or c in near[:MEASURED_AT_MOST]]
+    return chosen
+
+
+@dataclass(eq=False)
+class Tuner:
+    """Measures candidates inside a context, layer by layer, on what the layers before really computed."""
+
+    context: Context
+    inputs: Mapping[str, Array]
+    pool: ThreadPool | None
+    layers: Mapping[str, Layer]
+    known: Mapping[str, tuple[Candidate, ...]]
+
+    def run(self, progress: Callable[[int, int, str], None] | None = None) -> dict[store.LayerKey, tuple[Candidate, ...]]:
+        """Measured candidates of every layer that was not known, by key."""
+        found: dict[store.LayerKey, tuple[Candidate, ...]] = {}
+        outputs = self.context.fresh_outputs()
+        external, objects = self.context.bind(self.inputs, outputs)
+        steps = self.context.plan.steps
+        self._compile()
+        for number, step in enumerate(steps):
+            for group in self.context.programs([step]):
+                if isinstance(group, Program):
+                    group.run(external, self.pool)
+                else:
+                    group.run(self.context.view, objects)
+            layer = self.layers.get(step.name)
+            if layer is not None and layer.key.text not in self.known and layer.key not in found:
+                found[layer.key] = self._measure_layer(layer, external)
+            if progress is not None:
+                progress(number + 1, len(steps), step.name)
+        return found
+
+    def _compile(self) -> None:
+        """Compile every candidate's kernel at once: more of it happens side by side."""
+        kernels: dict[str, Kernel] = {}
+        for layer in {layer.key.text: layer for layer in self.layers.values()}.values():
+            if layer.key.text not in self.known:
+                for candidate in worth_measuring(layer.candidates):
+                    for call in self._calls(layer, candidate):
+                        kernels[call.kernel.name] = call.kernel
+        load(kernels.values(), self.context.plan.target)
+
+    def _calls(self, layer: Layer, candidate: Candidate):  # type: ignore[no-untyped-def]
+        site, algorithm = layer.site, ALGORITHMS[candidate.algorithm]
+        buffer = -2
+        if site.splits(algorithm):
+            assert site.split is not None
+            self.context.add_buffer(buffer, site.split.bytes)
+        return site.calls(algorithm, candidate.variant, buffer)
+
+    def _measure_layer(self, layer: Layer, external: dict[int, int]) -> tuple[Candidate, ...]:
+        timed = []
+        for candidate in worth_measuring(layer.candidates):
+            program = Program(self.context, self._calls(layer, candidate))
+            timed.append(replace(candidate, microseconds=round(1e6 * self._seconds(program, external), 2)))
+        return tuple(sorted(timed, key=_microseconds))
+
+    def _seconds(self, program: Program, external: dict[int, int]) -> float:
+        """The fastest of several runs, after one that warms the caches."""
+        program.run(external, self.pool)
+        best, spent, runs = float("inf"), 0.0, 0
+        while runs < REPEATS or spent < LEAST_SECONDS:
+            start = time.perf_counter()
+            program.run(external, self.pool)
+            seconds = time.perf_counter() - start
+            best, spent, runs = min(best, seconds), spent + seconds, runs + 1
+        return best

@@ -1,0 +1,287 @@
+"""The session: a network ready to run, shaped like onnxruntime's."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zeroskip.codegen import resolve
+from zeroskip.codegen.runtime import ThreadPool, can_thread
+from zeroskip.conv import find
+from zeroskip.engine import store
+from zeroskip.engine.executor import Context
+from zeroskip.engine.lowering import lower
+from zeroskip.engine.network import check_size
+from zeroskip.engine.plan import Array, Plan
+from zeroskip.engine.selection import Selector, Tuner
+from zeroskip.errors import InputError, ModelError
+from zeroskip.graph import Graph, Value, bind, load, shape_inputs, simplify
+
+PLANS_KEPT = 8
+"""Plans for as many input shapes are kept; the least recently used goes first."""
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session runs.
+
+    Args:
+        threads: worker threads, the caller's included; 0 means all processors this process may use.
+        algorithm: ``"auto"``, or the name of a convolution algorithm to force on every layer (`zs.algorithms()`).
+        target: ``"host"``, or an x86-64 level such as ``"x86-64-v3"`` that this machine can run.
+        tune: measure the candidates of layers that the tuning store does not know.
+        shapes: input name to shape, for preparing a plan when the session opens; symbolic dimensions are else 1
+            where they come first (the batch), and the plan is made at the first run where others are symbolic.
+        calibration: input name to array, on which tuning measures; else standard normal numbers.
+        progress: called as progress(done, total, step name) while tuning.
+    """
+
+    threads: int = 1
+    algorithm: str = "auto"
+    target: str = "host"
+    tune: bool = False
+    shapes: Mapping[str, Sequence[int]] | None = None
+    calibration: Mapping[str, Array] | None = None
+    progress: Callable[[int, int, str], None] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class NodeArg:
+    """An input or output: its name, shape (numbers, symbols or None) and type, e.g. ``tensor(float)``."""
+
+    name: str
+    shape: list[int | str | None]
+    type: str
+
+
+_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bool": "bool", "bfloat16": "bfloat16"}
+
+
+def _node_arg(value: Value) -> NodeArg:
+    kind = value.dtype.name
+    return NodeArg(value.name, list(value.shape or ()), f"tensor({_TYPES.get(kind, kind)})")
+
+
+class _Ready:
+    """A plan with its contexts; each run takes one, so that runs may go on side by side."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._free: list[Context] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> Context:
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+        return Context(self.plan)
+
+    def give(self, context: Context) -> None:
+        with self._lock:
+            self._free.append(context)
+
+
+class InferenceSession:
+    """A network, compiled for this machine.
+
+    Args:
+        model: a path, the bytes of an ONNX file, or a `Graph`.
+        options: see `SessionOptions`.
+
+    Raises:
+        ModelError: the model cannot be read or run.
+        AlgorithmError: a forced algorithm refuses a layer.
+        InputError: an option is wrong.
+
+    `run` may be called from several threads at once, with any batch size; the inputs are never modified.
+    """
+
+    def __init__(
+        self, model: str | os.PathLike[str] | bytes | Graph, options: SessionOptions | None = None, **unknown: Any
+    ) -> None:
+        if unknown:
+            raise InputError(f"InferenceSession takes (model, options); got {', '.join(unknown)} as well")
+        self.options = options or SessionOptions()
+        self._threads = _thread_count(self.options.threads)
+        self._target = resolve(self.options.target)
+        if self.options.algorithm != "auto":
+            find(self.options.algorithm)
+        self.graph = model if isinstance(model, Graph) else load(model)
+        self._simple = simplify(self.graph)
+        self._shape_inputs = shape_inputs(self._simple)
+        self._plans: OrderedDict[object, _Ready] = OrderedDict()
+        self._lock = threading.RLock()
+        self._pool = ThreadPool(self._threads) if self._threads > 1 else None
+        self._latest: Plan | None = None
+        shapes = self._opening_shapes()
+        if shapes is not None:
+            self._ready(shapes, {})
+
+    # -- what onnxruntime's sessions have ----------------------------------------------------------------------
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs, in order."""
+        return [_node_arg(self.graph.values[name]) for name in self.graph.inputs]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs, in order."""
+        return [_node_arg(self.graph.values[name]) for name in self.graph.outputs]
+
+    def run(self, output_names: Sequence[str] | None, inputs: Mapping[str, Array]) -> list[Array]:
+        """The named outputs (all where `output_names` is None) for these inputs, as new arrays.
+
+        Raises `InputError` for a missing, unknown or mistyped input, a wrong rank or size, or an unknown output.
+        """
+        arrays = self._checked(inputs)
+        wanted = self._wanted(output_names)
+        shapes = {name: array.shape for name, array in arrays.items()}
+        numbers = {name: arrays.pop(name) for name in self._shape_inputs}
+        ready = self._ready(shapes, numbers)
+        context = ready.take()
+        try:
+            outputs = context.fresh_outputs()
+            pool = self._pool if self._pool is not None and self._pool.lock.acquire(blocking=False) else None
+            try:
+                context.run(arrays, outputs, pool)
+            finally:
+                if pool is not None:
+                    pool.lock.release()
+        finally:
+            ready.give(context)
+        return [outputs[name] for name in wanted]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the latest shapes: what runs where, and why."""
+        if self._latest is None:
+            raise InputError("this network has no plan yet, since its input shapes are symbolic; call run first")
+        return self._latest
+
+    # -- making plans --------------------------------------------------------------------------------------------
+
+    def _opening_shapes(self) -> dict[str, tuple[int, ...]] | None:
+        if self.options.shapes is not None:
+            return {name: tuple(shape) for name, shape in self.options.shapes.items()}
+        if self.options.calibration is not None:
+            return {name: np.shape(array) for name, array in self.options.calibration.items()}
+        if self._shape_inputs:
+            return None
+        shapes = {}
+        for name in self._simple.inputs:
+            shape = self._simple.values[name].shape
+            if shape is None or any(not isinstance(size, int) for size in shape[1:]):
+                return None
+            shapes[name] = tuple(size if isinstance(size, int) else 1 for size in shape)
+        return shapes
+
+    def _ready(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> _Ready:
+        key = (
+            tuple(sorted(shapes.items())),
+            tuple((name, array.tobytes()) for name, array in sorted(numbers.items())),
+        )
+        with self._lock:
+            found = self._plans.get(key)
+            if found is None:
+                found = self._plans[key] = _Ready(self._make_plan(shapes, numbers))
+                while len(self._plans) > PLANS_KEPT:
+                    self._plans.popitem(last=False)
+            self._plans.move_to_end(key)
+            self._latest = found.plan
+            return found
+
+    def _make_plan(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Plan:
+        graph = simplify(bind(self._simple, shapes, numbers))
+        selector = Selector(self._target, self._threads, self.options.algorithm)
+        try:
+            plan, network = lower(graph, self._target, self._threads, selector.choose)
+            check_size(network, _memory_limit())
+            selector.known = store.read(layer.key for layer in selector.layers)
+            unknown = [layer for layer in selector.layers if layer.key.text not in selector.known]
+            if self.options.tune and unknown:
+                selector.known |= self._tune(plan, selector)
+            if selector.known:
+                selector.layers.clear()
+                plan, _ = lower(graph, self._target, self._threads, selector.choose)
+        except MemoryError as error:
+            raise ModelError(f"{graph.name or 'the network'} does not fit into memory: {error}") from error
+        return plan
+
+    def _tune(self, plan: Plan, selector: Selector) -> dict[str, Any]:
+        """Measure what is not known, and remember it."""
+        layers = {layer.name: layer for layer in selector.layers}
+        tuner = Tuner(Context(plan), self._calibration(plan), self._pool, layers, selector.known)
+        found = tuner.run(self.options.progress)
+        store.write(found)
+        return {key.text: candidates for key, candidates in found.items()}
+
+    def _calibration(self, plan: Plan) -> dict[str, Array]:
+        given = self.options.calibration or {}
+        random = np.random.default_rng(0)
+        arrays = {}
+        for name, shape in plan.shapes.items():
+            dtype = self._simple.values[name].dtype
+            if name in given and np.shape(given[name]) == shape:
+                arrays[name] = np.ascontiguousarray(given[name], dtype)
+            else:
+                arrays[name] = np.ascontiguousarray(random.standard_normal(shape), dtype)
+        return arrays
+
+    # -- checking what comes in ------------------------------------------------------------------------------------
+
+    def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        names = self.graph.inputs
+        if not isinstance(inputs, Mapping):
+            raise InputError(f"inputs: expected a dict of name to array, got {type(inputs).__name__}")
+        unknown = [name for name in inputs if name not in names]
+        missing = [name for name in names if name not in inputs]
+        if unknown or missing:
+            parts = [f"missing {missing}" if missing else "", f"unknown {unknown}" if unknown else ""]
+            raise InputError(f"inputs: {' and '.join(p for p in parts if p)}; the network's inputs are {list(names)}")
+        return {name: self._array(self.graph.values[name], inputs[name]) for name in names}
+
+    def _array(self, value: Value, given: Array) -> Array:
+        if not isinstance(given, np.ndarray):
+            raise InputError(f"input {value.name!r}: expected a NumPy array, got {type(given).__name__}")
+        if given.dtype != value.dtype:
+            raise InputError(f"input {value.name!r}: expected {value.dtype}, got {given.dtype}; use .astype")
+        shape = value.shape
+        if shape is not None:
+            fits = len(shape) == given.ndim and all(
+                not isinstance(size, int) or size == there for size, there in zip(shape, given.shape, strict=True)
+            )
+            if not fits:
+                wanted = "x".join("?" if size is None else str(size) for size in shape)
+                got = "x".join(map(str, given.shape))
+                raise InputError(f"input {value.name!r}: expected shape {wanted or 'scalar'}, got {got or 'scalar'}")
+            if given.ndim and given.shape[0] == 0 and not isinstance(shape[0], int):
+                raise InputError(f"input {value.name!r}: the batch is 0; give at least one image")
+        return np.ascontiguousarray(given).reshape(given.shape)
+
+    def _wanted(self, output_names: Sequence[str] | None) -> Sequence[str]:
+        if output_names is None:
+            return self.graph.outputs
+        unknown = [name for name in output_names if name not in self.graph.outputs]
+        if unknown:
+            raise InputError(f"outputs: unknown {unknown}; the network's outputs are {list(self.graph.outputs)}")
+        return output_names
+
+
+def _thread_count(threads: int) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
+        raise InputError(f"threads: expected a number from 0 (all processors) up, got {threads!r}")
+    if threads == 0:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return threads if can_thread else 1
+
+
+def _memory_limit() -> int | None:
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError, AttributeError):
+        return None

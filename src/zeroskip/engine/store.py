@@ -1,0 +1,102 @@
+"""The tuning store: which variant was fastest for a layer on this CPU, remembered in SQLite."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import warnings
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from zeroskip import __version__
+from zeroskip.codegen import Target
+from zeroskip.codegen.cache import cache_directory
+from zeroskip.engine.plan import Candidate
+from zeroskip.errors import CacheWarning
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS choices (
+    key TEXT PRIMARY KEY,
+    candidates TEXT NOT NULL
+)"""
+_BUSY_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class LayerKey:
+    """What a measurement depends on."""
+
+    cpu: str
+    target: str
+    threads: int
+    signature: str
+    digest: str
+
+    @property
+    def text(self) -> str:
+        """The key as one string; the library's version is part of it."""
+        return "|".join([__version__, self.cpu, self.target, str(self.threads), self.signature, self.digest])
+
+
+def store_path() -> Path:
+    """Where the store is."""
+    return cache_directory() / "tuning.sqlite"
+
+
+def layer_key(target: Target, threads: int, signature: str, digest: str) -> LayerKey:
+    """The key of a layer for this target and number of threads."""
+    return LayerKey(target.cpu, target.key, threads, signature, digest)
+
+
+def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
+    """Remembered candidates by key text, fastest first; a damaged store is put aside and begun anew."""
+    path = store_path()
+    if not path.exists():
+        return {}
+    found: dict[str, tuple[Candidate, ...]] = {}
+    try:
+        with closing(_connect(path)) as connection:
+            for key in keys:
+                row = connection.execute("SELECT candidates FROM choices WHERE key = ?", (key.text,)).fetchone()
+                if row is not None:
+                    found[key.text] = tuple(Candidate(**entry) for entry in json.loads(row[0]))
+    except sqlite3.OperationalError as error:
+        _warn(f"the tuning store {path} cannot be read ({error}); layers are tuned anew")
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+        _warn(f"the tuning store {path} is damaged ({error}); it was moved to {path}.damaged, layers are tuned anew")
+        _put_aside(path)
+        return {}
+    return found
+
+
+def write(choices: dict[LayerKey, tuple[Candidate, ...]]) -> None:
+    """Remember candidates; a store that cannot be written costs the next session its tuning time."""
+    if not choices:
+        return
+    path = store_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(_connect(path)) as connection, connection:
+            connection.execute(_SCHEMA)
+            rows = [(key.text, json.dumps([asdict(c) for c in found])) for key, found in choices.items()]
+            connection.executemany("INSERT OR REPLACE INTO choices VALUES (?, ?)", rows)
+    except (sqlite3.Error, OSError) as error:
+        _warn(f"the tuning store {path} cannot be written ({error}); set ZEROSKIP_CACHE_DIR to a writable folder")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS)
+    return connection
+
+
+def _put_aside(path: Path) -> None:
+    try:
+        path.replace(path.with_name(path.name + ".damaged"))
+    except OSError:
+        pass  # the next write will say that the store cannot be written
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CacheWarning, stacklevel=3)
