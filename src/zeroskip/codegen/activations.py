@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import pi, sqrt
 
 from zeroskip.codegen import mathematics
 from zeroskip.codegen.builder import Builder, Expr
@@ -42,8 +42,19 @@ def _silu(b: Builder, x: Expr) -> Expr:
     return x * mathematics.sigmoid(b, x)
 
 
-def _gelu(b: Builder, x: Expr) -> Expr:
+def _gelu(b: Builder, x: Expr, approximate: str = "none") -> Expr:
+    if approximate == "tanh":
+        # (1 + tanh z)/2 is sigmoid(2z), which does not cancel where z is very negative
+        twice = x * b.fma(0.044715 * sqrt(8 / pi), x * x, b.like(sqrt(8 / pi), x))
+        return x * mathematics.sigmoid(b, twice)
     return x * 0.5 * (mathematics.erf(b, x * (1 / sqrt(2))) + 1.0)
+
+
+def _mish(b: Builder, x: Expr) -> Expr:
+    # tanh(log(1 + e)) = n / (n + 2) with n = e*(e + 2); from x = 20 on it is 1, and e*e must not overflow
+    e = mathematics.exp(b, b.minimum(b.like(20.0, x), x))
+    n = e * (e + 2.0)
+    return x * (n / (n + 2.0))
 
 
 ACTIVATIONS: dict[str, Callable[..., Expr]] = {
@@ -57,8 +68,12 @@ ACTIVATIONS: dict[str, Callable[..., Expr]] = {
     "Silu": _silu,
     "Gelu": _gelu,
     "Tanh": mathematics.tanh,
+    "Softplus": mathematics.softplus,
+    "Mish": _mish,
     "Erf": mathematics.erf,
     "Exp": mathematics.exp,
+    "Log": mathematics.log,
+    "Pow": mathematics.power,
     "Abs": lambda b, x: b.unary("fabs", x),
     "Sqrt": lambda b, x: b.unary("sqrt", x),
     "Neg": lambda b, x: b.like(0.0, x) - x,
@@ -77,5 +92,11 @@ def tag(activation: Activation | None) -> str:
     """The activation as a part of a kernel's name, e.g. ``clip_0_6``."""
     if not activation:
         return ""
-    numbers = (f"{number:.9g}".replace(".", "p").replace("-", "m").replace("+", "") for number in activation[1:])
+    numbers = (
+        (number if isinstance(number, str) else f"{number:.9g}")
+        .replace(".", "p")
+        .replace("-", "m")
+        .replace("+", "")
+        for number in activation[1:]
+    )
     return "_" + "_".join([str(activation[0]).lower(), *numbers])

@@ -331,6 +331,18 @@ class Builder:
         """An integer as a float32."""
         return Expr(self, self.ir.sitofp(value.value, F32))
 
+    def is_nan(self, value: Expr) -> Expr:
+        """Where float lanes are not a number."""
+        return Expr(self, self.ir.fcmp_unordered("uno", value.value, value.value))
+
+    def mantissa_exponent(self, value: Expr) -> tuple[Expr, Expr]:
+        """Floats m in [0.5, 1) and integral e with ``value = m * 2**e``; for normal positive lanes."""
+        kind = ir.VectorType(I32, value.type.count)
+        bits = Expr(self, self.ir.bitcast(value.value, kind))
+        exponent = Expr(self, self.ir.sitofp(((bits >> 23) - 126).value, value.type))
+        mantissa = (bits & 0x007FFFFF) | 0x3F000000
+        return Expr(self, self.ir.bitcast(mantissa.value, value.type)), exponent
+
     def exponent_scale(self, power: Expr) -> Expr:
         """2**power for integral-valued float lanes in the normal range."""
         bits = ir.VectorType(I32, power.type.count)

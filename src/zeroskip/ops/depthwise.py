@@ -1,8 +1,8 @@
 """Depthwise convolution, row by row: a tile of output rows shares the loads of their common input rows.
 
-At stride 2 an input row is loaded in pairs of vectors that are separated into even and odd columns in registers,
-so the input need not be split beforehand. Where the input's zero borders are as wide as the padding, the kernel
-reads straight through them; otherwise it masks columns and skips rows (1.5 times slower).
+At stride 2 an input row is loaded in pairs of vectors that are separated into even and odd columns in
+registers, so the input need not be split beforehand. Where the input's zero borders are as wide as the
+padding, the kernel reads straight through them; otherwise it masks columns and skips rows (1.5 times slower).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def depthwise(
     target: Target,
     threads: int = 1,
 ) -> Call:
-    """The call that computes ``y = activation(conv(x, weight) + bias + residual)``, a weight plane per channel.
+    """The call for ``y = activation(conv(x, weight) + bias + residual)``, with a weight plane per channel.
 
     `weight` is (C*M, R, S) for C input channels: output channel k reads input channel ``k // M``. `pads` are
     top, left, bottom, right; `tile` is how many output rows are computed together.

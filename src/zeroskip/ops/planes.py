@@ -5,8 +5,8 @@ the whole region of its output: the pixels, and zeros wherever there is none.
 
 A task is some planes, or, where there are fewer planes than tasks, some rows of them (a *piece*). Within a
 piece rows are written in ascending order, each from its last vector to its first, so the last one may spill
-into the next row, which then overwrites it; only at the end of a piece is a masked store needed. (Masked stores
-cost 20 cycles where AVX2 is the widest set, and a branch per lane below that.)
+into the next row, which then overwrites it; only at the end of a piece is a masked store needed. (Masked
+stores cost 20 cycles where AVX2 is the widest set, and a branch per lane below that.)
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def zero(b: Builder, start: Expr, size: Expr) -> None:
 
 @contextmanager
 def columns(b: Builder, rows: list[Row]) -> Iterator[Expr]:
-    """Zero the columns that no vector of pixels reaches; then loop over those vectors' columns, descending."""
+    """Zero the columns that no vector of pixels reaches; then loop over those vectors, from the last."""
     width, pitch = b.arg(Out.WIDTH), b.arg(Out.COLUMNS)
     vectors = (width + (b.lanes - 1)) // b.lanes
     with b.loop(vectors * b.lanes, pitch, b.lanes) as column:
