@@ -19,7 +19,6 @@ from zeroskip.cli.options import (
     Threads,
     Tune,
     preprocess_options,
-    session_options,
 )
 from zeroskip.report.latency import latency_table
 
@@ -50,15 +49,16 @@ def run(
     """
     from zeroskip.bench import benchmark
     from zeroskip.bench.rivals import Call
-    from zeroskip.engine import InferenceSession
+    from zeroskip.cli.sessions import open_session
     from zeroskip.graph import load
 
     graph = load(model)
     inputs = input_arrays(graph, shape, batch, images, preprocess_options(preprocess))
-    options = session_options(threads, algorithm, tune=tune, target=target)
 
     def ours() -> Call:
-        session = InferenceSession(graph, options=options)
+        session = open_session(
+            graph, threads=threads, algorithm=algorithm, target=target, tune=tune, example=inputs
+        )
         return lambda x: session.run(None, {graph.inputs[0]: x})[0]
 
     with progress("measuring") as bar:

@@ -91,7 +91,7 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 
 def _caches() -> dict[str, Path]:
     from zeroskip.codegen.cache import object_directory
-    from zeroskip.engine.tuning import store_path
+    from zeroskip.engine.store import store_path
 
     return {"compiled kernels": object_directory(), "tuning results": store_path()}
 

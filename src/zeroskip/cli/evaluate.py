@@ -14,7 +14,6 @@ from zeroskip.cli.options import (
     Preprocessing,
     Threads,
     preprocess_options,
-    session_options,
 )
 from zeroskip.report.tables import facts
 from zeroskip.report.units import percent
@@ -30,11 +29,13 @@ def run(
     algorithm: Algorithm = "auto",
 ) -> Result:
     """Top-1 and top-5 on labelled pictures."""
-    from zeroskip.engine import InferenceSession
+    from zeroskip.cli.sessions import open_session
     from zeroskip.evaluation import evaluate, preprocess_of
+    from zeroskip.graph import load
 
-    steps = preprocess_of(model, **preprocess_options(preprocess))
-    session = InferenceSession(model, options=session_options(threads, algorithm, tune=False))
+    graph = load(model)
+    steps = preprocess_of(graph, **preprocess_options(preprocess))
+    session = open_session(graph, threads=threads, algorithm=algorithm)
     start = time.perf_counter()
     with progress("evaluating") as bar:
         found = evaluate(session, images, preprocess=steps, batch=batch, limit=limit, progress=bar)

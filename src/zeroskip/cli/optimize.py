@@ -23,7 +23,6 @@ from zeroskip.cli.options import (
     Threads,
     Tune,
     preprocess_options,
-    session_options,
 )
 from zeroskip.errors import InputError
 from zeroskip.graph import Graph, bind, load, save, simplify
@@ -164,15 +163,14 @@ def _measured(
     files: tuple[Path, Path], example: np.ndarray[Any, Any], threads: int, seconds: float, tune: bool
 ) -> list[Side]:
     """Both files in zeroskip, and in onnxruntime where it is installed, taking turns."""
-    from zeroskip.engine import InferenceSession
+    from zeroskip.cli.sessions import open_session
 
     contenders: dict[str, Callable[[], object]] = {}
     sides = []
     for path in files:
         graph = load(path)
         name = graph.inputs[0]
-        session = InferenceSession(graph, options=session_options(threads, "auto", tune=tune))
-        session.run(None, {name: example})
+        session = open_session(graph, threads=threads, tune=tune, example=example)
         contenders[f"zeroskip {path}"] = partial(session.run, None, {name: example})
         if not RIVALS[0].refuses(path):
             contenders[f"onnxruntime {path}"] = partial(RIVALS[0].open(path, example, threads), example)
@@ -193,11 +191,12 @@ def _measured(
 
 
 def _with_accuracy(side: Side, path: Path, test: ImageSet, steps: Preprocess | None, threads: int) -> Side:
+    from zeroskip.cli.sessions import open_session
     from zeroskip.evaluation import evaluate
 
+    session = open_session(load(path), threads=threads)
     with progress(f"evaluating {path.name}") as bar:
-        options = session_options(threads, "auto", tune=False)
-        found = evaluate(path, test, preprocess=steps, options=options, progress=bar)
+        found = evaluate(session, test, preprocess=steps, progress=bar)
     return replace(side, top1=found.top1, top5=found.top5)
 
 

@@ -88,10 +88,3 @@ def preprocess_options(pairs: Sequence[str] | None) -> dict[str, Any]:
                 f"--preprocess {pair}: {value!r} is no {key}; expected e.g. mean=124,117,104 or size=224x224"
             ) from None
     return options
-
-
-def session_options(threads: int, algorithm: str, *, tune: bool = True, target: str = "host") -> Any:
-    """`SessionOptions` from the command line; imported late, so that ``--help`` needs no LLVM."""
-    from zeroskip.engine import SessionOptions
-
-    return SessionOptions(threads=threads, algorithm=algorithm, tune=tune, target=target)
