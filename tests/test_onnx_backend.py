@@ -8,7 +8,12 @@ from __future__ import annotations
 import unittest
 import warnings
 
+import numpy as np
+import onnx.parser
+import pytest
+
 import zeroskip.backend as backend
+from zeroskip.errors import InputError
 from zeroskip.graph import OPERATORS
 from zeroskip.graph.canonical import REPLACED
 
@@ -61,3 +66,27 @@ def test_every_supported_operator_is_tested():
     """Operators that no official test names; ``Constant`` has one, and models always use it."""
     tested = set().union(*(ops for name, ops in CHOSEN.items() if name not in SKIPPED))
     assert set(OPERATORS) - tested == set()
+
+
+def test_inputs_by_order_and_by_name():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[2] a, float[2] b) => (float[2] y) { y = Sub(a, b) }'
+    )
+    a, b = np.array([3, 4], np.float32), np.array([1, 1], np.float32)
+    ready = backend.prepare(model)
+    for inputs in ([a, b], {"b": b, "a": a}):
+        assert ready.run(inputs)[0].tolist() == [2, 3]
+    assert backend.run_model(model, [a, b])[0].tolist() == [2, 3]
+    assert backend.run_node(onnx.helper.make_node("Sub", ["a", "b"], ["y"]), [a, b])[0].tolist() == [2, 3]
+    with pytest.raises(InputError, match="got 1 inputs, the model has 2: a, b"):
+        ready.run([a])
+
+
+def test_what_cannot_run_is_said():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[2] a) => (float[2] y) { y = Selu(a) }'
+    )
+    assert not backend.is_compatible(model)
+    assert backend.supports_device("CPU") and not backend.supports_device("CUDA")
+    with pytest.raises(InputError, match="no device CUDA; use CPU"):
+        backend.prepare(model, "CUDA")

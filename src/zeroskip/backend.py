@@ -9,16 +9,17 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
+from zeroskip.engine import InferenceSession
 from zeroskip.errors import InputError
-from zeroskip.graph import Graph, evaluate, load
+from zeroskip.graph import load
 from zeroskip.graph.dtypes import code_of
 
 
 class ZeroskipRep(BackendRep):
     """A model made ready to run."""
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+    def __init__(self, session: InferenceSession) -> None:
+        self._session = session
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs, in the model's order; inputs are arrays in the model's order, or a mapping by name.
@@ -26,16 +27,17 @@ class ZeroskipRep(BackendRep):
         Raises:
             InputError: inputs are missing or of the wrong type or shape.
         """
-        names = self._graph.inputs
+        names = [argument.name for argument in self._session.get_inputs()]
         if isinstance(inputs, dict):
             feeds = inputs
         else:
-            arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
-            if len(arrays) != len(names):
-                raise InputError(f"got {len(arrays)} inputs, the model has {len(names)}: {', '.join(names)}")
-            feeds = dict(zip(names, arrays))
-        results = evaluate(self._graph, feeds)
-        return tuple(namedtupledict("Outputs", list(self._graph.outputs))(*results))
+            given = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+            if len(given) != len(names):
+                raise InputError(f"got {len(given)} inputs, the model has {len(names)}: {', '.join(names)}")
+            feeds = dict(zip(names, given))
+        outputs = [argument.name for argument in self._session.get_outputs()]
+        arrays = {name: np.asarray(array) for name, array in feeds.items()}  # NumPy scalars are welcome here
+        return tuple(namedtupledict("Outputs", outputs)(*self._session.run(None, arrays)))
 
 
 class ZeroskipBackend(Backend):
@@ -60,7 +62,7 @@ class ZeroskipBackend(Backend):
         """
         if not cls.supports_device(device):
             raise InputError(f"zeroskip has no device {device}; use CPU")
-        return ZeroskipRep(load(model.SerializeToString()))
+        return ZeroskipRep(InferenceSession(model.SerializeToString()))
 
     @classmethod
     def run_model(cls, model: ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
