@@ -12,6 +12,23 @@ from pathlib import Path
 from zeroskip.errors import InputError
 
 
+def checked_target(path: str | os.PathLike[str]) -> Path:
+    """The file that `path` leads to, if it can be written; so that long work need not end in a refusal.
+
+    Raises:
+        InputError: `path` is a folder or a device, or its folder is missing or not writable.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "not a regular file"
+        raise InputError(f"cannot write {path}: it is {kind}; name a file instead")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"cannot write {path}: the folder {target.parent} is not writable")
+    return target
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is there at the end of the block takes the place of `path`.
@@ -28,12 +45,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> target.read_text()
     'whole'
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        kind = "a folder" if target.is_dir() else "not a regular file"
-        raise InputError(f"cannot write {path}: it is {kind}; name a file instead")
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
+    target = checked_target(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         yield temporary

@@ -170,6 +170,7 @@ def test_bad_pictures_and_options_are_one_line(
 
 def test_an_unwritable_output_is_one_line_and_the_old_file_stays(colour_model: Path, tmp_path: Path) -> None:
     assert "does not exist" in refused("optimize", colour_model, "-o", tmp_path / "no" / "out.onnx")
+    assert "the model itself" in refused("optimize", colour_model, "-o", colour_model)
     old = tmp_path / "old.onnx"
     old.write_text("old")
     assert "sparsity" in refused("optimize", colour_model, "-o", old, "--sparsity", "1.5")

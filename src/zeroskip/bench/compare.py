@@ -31,7 +31,7 @@ class Contender:
     """One runtime's part in the comparison.
 
     Attributes:
-        name, version: of the runtime.
+        name, version: of the runtime; the version is empty where it is not installed.
         reason: why it has no time, in words; empty where it has one.
         difference: largest difference from the reference answer, as a share of the largest output.
         latency: its times, where its answers agree.
@@ -119,7 +119,7 @@ def benchmark(
         found = {OURS: Contender(OURS, zeroskip.__version__)}
         for rival in (r for r in RIVALS if rivals is None or r.name in rivals):
             reason = rival.refuses(model)
-            found[rival.name] = Contender(rival.name, "" if reason else rival.version(), reason)
+            found[rival.name] = Contender(rival.name, rival.version(), reason)
             if not reason:
                 try:
                     calls[rival.name] = rival.open(model, inputs, threads)

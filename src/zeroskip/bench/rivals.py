@@ -40,13 +40,15 @@ class Rival:
 
     def refuses(self, model: Path) -> str:
         """Why this runtime cannot run `model` here, in words; empty where it can."""
-        if importlib.util.find_spec(self.module) is None:
+        if not self.version():
             return f"not installed (pip install {self.package})"
         missing = [model.with_suffix(s).name for s in self.beside if not model.with_suffix(s).is_file()]
         return f"needs {' and '.join(missing)} beside the model" if missing else ""
 
     def version(self) -> str:
-        """The installed version."""
+        """The installed version; empty where it is not installed."""
+        if importlib.util.find_spec(self.module) is None:
+            return ""
         return importlib.metadata.version(self.package)
 
 

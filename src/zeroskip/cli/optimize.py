@@ -25,6 +25,7 @@ from zeroskip.cli.options import (
     preprocess_options,
 )
 from zeroskip.errors import InputError
+from zeroskip.files import checked_target
 from zeroskip.graph import Graph, bind, load, save, simplify
 from zeroskip.images import ImageSet, open_images
 from zeroskip.preprocess import METADATA_KEY, Preprocess
@@ -66,6 +67,14 @@ Calibrate = Annotated[
         rich_help_panel=_PRUNING,
     ),
 ]
+Refine = Annotated[
+    bool,
+    typer.Option(
+        "--refine/--no-refine",
+        help="With calibration, look for better masks than the criterion's: slower, more accurate.",
+        rich_help_panel=_PRUNING,
+    ),
+]
 SparseFile = Annotated[bool, typer.Option("--sparse/--dense", help="Store only the non-zero weights in OUT.")]
 
 
@@ -77,6 +86,7 @@ def run(
     scope: Scope = "uniform",
     block: Block = 1,
     calibrate: Calibrate = 64,
+    refine: Refine = True,
     sparse: SparseFile = True,
     tune: Tune = True,
     threads: Threads = 1,
@@ -96,6 +106,8 @@ def run(
     from zeroskip.evaluation import preprocess_of
 
     graph = load(model)
+    if checked_target(output) == model.resolve():
+        raise InputError(f"{output} is the model itself; give another file, so that both can be compared")
     steps: Preprocess | None = None
     fit: ImageSet | None = None
     test: ImageSet | None = None
@@ -117,6 +129,7 @@ def run(
                 scope=scope,
                 block=block,
                 calibration=arrays,
+                refine=refine and arrays is not None,
                 progress=lambda done, total, _: bar(done, total),
             )
     save(optimized, output, sparse=sparse)

@@ -17,7 +17,9 @@ def latency_table(found: Benchmark) -> RenderableType:
     title = f"{found.model}, input {shape}, {cores}"
     columns = ("runtime", "version", "median", "10-90 %", "runs", "zeroskip is", "difference")
     rows = [_row(found, c) for c in found.contenders if c.latency]
-    notes = [f"{c.name}: {c.reason}" for c in found.contenders if c.reason]
+    notes = [f"{c.name}: {c.reason}" for c in found.contenders if c.reason and c.version]
+    if absent := [c.name for c in found.contenders if not c.version]:
+        notes.append(f"Not installed: {', '.join(absent)}.")
     end = (
         f"{found.cpu}. Differences: largest, as a share of the largest output, from {found.reference}; "
         f"up to {found.tolerance:.0e} is rounding."
