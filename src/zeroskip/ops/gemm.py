@@ -1,0 +1,317 @@
+"""Fully connected layers: y = act(x W^T + b), for dense and for sparse W.
+
+Both run along vectors of output neurons. Dense weights are packed [K/kb][C][kb], kb being NV vectors, and
+read once per block of images; for one image the kernel is a stream of the weights. Sparse weights lie in
+*slices* of one vector of output neurons (sliced ELL, Monakov et al. 2010): the j-th non-zeros of a slice's
+neurons side by side, with their input numbers, padded to the longest; neurons are sorted by length to keep the
+padding low. Gathering runs at one input per cycle, so sparse beats dense for one image below a density of about
+0.13 where the dense weights fit the last cache, and below about 0.5 where they do not (AMD EPYC 9005).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+import numpy as np
+
+from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Target
+from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.ops.planes import task_count
+
+LATENCY = 8
+"""Independent multiply-adds that keep the units busy: 4 cycles times 2 units."""
+IMAGES = 6
+"""Images in registers at most."""
+
+
+class Arg(IntEnum):
+    """The argument slots of both kernels."""
+
+    INPUT = 0
+    OUTPUT = auto()
+    BIAS = auto()  # float32[blocks of neurons, filled up]
+    VALUES = auto()
+    INPUTS = auto()  # C
+    OUTPUTS = auto()  # K
+    IMAGE_BLOCKS = auto()  # of which the first WIDE have `images` images, the others one less
+    WIDE = auto()
+    BLOCKS = auto()  # dense: blocks of neurons
+    BLOCKS_PER_TASK = auto()
+    BOUNDS = auto()  # sparse: int32[tasks + 1], slice numbers
+    STARTS = auto()  # int32[slices + 1]: of each slice the first vector of values
+    INDICES = auto()  # uint16 or int32[...][lanes]: input numbers
+    ORDER = auto()  # int32[slices * lanes]: output numbers
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a kernel's code depends on: images and vectors in registers, or the width of the input numbers."""
+
+    images: int
+    vectors: int
+    index_bits: int
+    activation: Activation | None
+
+    @property
+    def name(self) -> str:
+        body = (
+            f"slices_{self.images}_i{self.index_bits}" if self.index_bits else f"{self.images}x{self.vectors}"
+        )
+        return f"gemm_{body}{tag(self.activation)}"
+
+
+def dense_gemm(
+    x: Operand,
+    y: Operand,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    activation: Activation | None = None,
+    *,
+    target: Target,
+    threads: int = 1,
+) -> Call:
+    """The call for ``y = activation(x weight^T + bias)``.
+
+    `x` and `y` are plain, (N, ...) with C and K numbers per image; `weight` is (K, C), `bias` (K,).
+    """
+    K, C = weight.shape
+    N = _images(x, y, K, C)
+    images, image_blocks, wide = _image_blocks(N)
+    vectors = -(-K // target.lanes)
+    blocks = -(-vectors // _dense_vectors(images, target))
+    nv = -(-vectors // blocks)
+    kb = nv * target.lanes
+    tasks = min(blocks, task_count(4 * K * C, threads))
+    share = -(-blocks // tasks)
+    arguments: dict[int, Argument] = {
+        **_common(x, y, C, K, image_blocks, wide),
+        Arg.BIAS: _filled(bias, K, blocks * kb),
+        Arg.VALUES: _packed(weight, blocks, kb),
+        Arg.BLOCKS: blocks,
+        Arg.BLOCKS_PER_TASK: share,
+    }
+    shape = _Shape(images, nv, 0, activation)
+    return _call(shape, arguments, -(-blocks // share))
+
+
+def sparse_gemm(
+    x: Operand,
+    y: Operand,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    activation: Activation | None = None,
+    *,
+    target: Target,
+    threads: int = 1,
+) -> Call:
+    """As `dense_gemm`, skipping the zeros of `weight`."""
+    K, C = weight.shape
+    N = _images(x, y, K, C)
+    images, image_blocks, wide = _image_blocks(N)
+    slices = _slices(weight, target.lanes)
+    counts = np.diff(slices.starts)
+    tasks = min(len(counts), task_count(slices.values.nbytes * N, threads))
+    # tasks end where the cumulated work passes their share of it
+    work = np.cumsum(counts + 1)
+    cuts = np.searchsorted(work, work[-1] * np.arange(1, tasks) / tasks)
+    bounds = np.array([0, *cuts, len(counts)], np.int32)
+    arguments: dict[int, Argument] = {
+        **_common(x, y, C, K, image_blocks, wide),
+        Arg.BIAS: _filled(bias, K, K)[slices.order],
+        Arg.VALUES: slices.values,
+        Arg.BOUNDS: bounds,
+        Arg.STARTS: slices.starts,
+        Arg.INDICES: slices.indices,
+        Arg.ORDER: slices.order,
+    }
+    shape = _Shape(images, 1, 8 * slices.indices.itemsize, activation)
+    return _call(shape, arguments, tasks)
+
+
+def _images(x: Operand, y: Operand, K: int, C: int) -> int:
+    count = x.layout.bytes // (4 * C)
+    fits = x.layout.bytes == 4 * C * count and y.layout.bytes == 4 * K * count
+    assert fits, f"weights {(K, C)} between {x.layout} and {y.layout}"
+    return count
+
+
+def _image_blocks(N: int) -> tuple[int, int, int]:
+    """How many images at most are in registers, in how many blocks, and how many of these have that many."""
+    blocks = -(-N // IMAGES)
+    images = -(-N // blocks)
+    return images, blocks, N - blocks * (images - 1)
+
+
+def _dense_vectors(images: int, target: Target) -> int:
+    """Vectors of neurons per block: enough sums to hide latency, few enough to stay in registers."""
+    if images == 1:
+        return LATENCY
+    most = (target.registers - 4) // (images + 1)
+    return max(1, min(LATENCY, most))
+
+
+def _common(x: Operand, y: Operand, C: int, K: int, image_blocks: int, wide: int) -> dict[int, Argument]:
+    return {
+        Arg.INPUT: x.address,
+        Arg.OUTPUT: y.address,
+        Arg.INPUTS: C,
+        Arg.OUTPUTS: K,
+        Arg.IMAGE_BLOCKS: image_blocks,
+        Arg.WIDE: wide,
+    }
+
+
+def _call(shape: _Shape, arguments: dict[int, Argument], tasks: int) -> Call:
+    emit = _Sparse if shape.index_bits else _Dense
+    kernel = Kernel(shape.name, lambda b: emit(b, shape).emit())
+    return Call(kernel, tuple(arguments.get(slot, 0) for slot in Arg), tasks)
+
+
+def _filled(bias: np.ndarray | None, K: int, count: int) -> np.ndarray:
+    filled = np.zeros(count, np.float32)
+    if bias is not None:
+        filled[:K] = bias.ravel()
+    return filled
+
+
+def _packed(weight: np.ndarray, blocks: int, kb: int) -> np.ndarray:
+    K, C = weight.shape
+    filled = np.zeros((blocks * kb, C), np.float32)
+    filled[:K] = weight
+    return np.ascontiguousarray(filled.reshape(blocks, kb, C).transpose(0, 2, 1))
+
+
+@dataclass(frozen=True)
+class _Slices:
+    starts: np.ndarray
+    order: np.ndarray
+    values: np.ndarray
+    indices: np.ndarray
+
+
+def _slices(weight: np.ndarray, lanes: int) -> _Slices:
+    """The non-zeros of `weight` in slices of `lanes` neurons."""
+    K, C = weight.shape
+    counts = np.count_nonzero(weight, axis=1)
+    order = np.argsort(-counts, kind="stable").astype(np.int32)
+    slices = -(-K // lanes)
+    sorted_counts = np.zeros(slices * lanes, np.int64)
+    sorted_counts[:K] = counts[order]
+    starts = np.concatenate([[0], np.cumsum(sorted_counts[::lanes])])
+    assert starts[-1] * lanes < 2**31, f"{weight.shape} has too many non-zeros for 32-bit offsets"
+    row, column = np.nonzero(weight[order])
+    # the j-th non-zero of its neuron
+    j = np.arange(len(row)) - np.repeat(np.cumsum(sorted_counts) - sorted_counts, sorted_counts)
+    place = (starts[row // lanes] + j) * lanes + row % lanes
+    values = np.zeros(starts[-1] * lanes, np.float32)
+    indices = np.zeros(starts[-1] * lanes, np.uint16 if C <= 1 << 16 else np.int32)
+    values[place], indices[place] = weight[order[row], column], column
+    filled = np.zeros(slices * lanes, np.int32)
+    filled[:K] = order
+    return _Slices(starts.astype(np.int32), filled, values, indices)
+
+
+class _Common:
+    def __init__(self, b: Builder, shape: _Shape) -> None:
+        self.b, self.shape = b, shape
+        self.inputs, self.outputs = b.arg(Arg.INPUTS), b.arg(Arg.OUTPUTS)
+        self.input, self.output = b.pointer(Arg.INPUT), b.pointer(Arg.OUTPUT)
+
+    def for_images(self, block: Expr) -> None:
+        """A block of neurons for all images."""
+        b, images = self.b, self.shape.images
+        blocks, wide = b.arg(Arg.IMAGE_BLOCKS), b.arg(Arg.WIDE)
+        with b.loop(0, wide) as i:
+            self.tile(block, i * images, images)
+        if images > 1:
+            with b.loop(wide, blocks) as i:
+                self.tile(block, wide * images + (i - wide) * (images - 1), images - 1)
+
+    def tile(self, block: Expr, first: Expr, images: int) -> None:
+        """A block of neurons for some images."""
+        raise NotImplementedError
+
+    def rows(self, first: Expr, images: int) -> tuple[list[Expr], list[Expr]]:
+        """Where the inputs and the outputs of `images` images begin."""
+        x = [self.input + (first + i) * self.inputs * 4 for i in range(images)]
+        return x, [self.output + (first + i) * self.outputs * 4 for i in range(images)]
+
+
+class _Dense(_Common):
+    def emit(self) -> None:
+        """A task is some blocks of neurons."""
+        b = self.b
+        first = b.task * b.arg(Arg.BLOCKS_PER_TASK)
+        with b.loop(first, b.minimum(first + b.arg(Arg.BLOCKS_PER_TASK), b.arg(Arg.BLOCKS))) as block:
+            self.for_images(block)
+
+    def tile(self, block: Expr, first: Expr, images: int) -> None:
+        """`images` by NV vectors of sums; several sets of them where they are too few to hide latency."""
+        b, nv = self.b, self.shape.vectors
+        kb = nv * b.lanes
+        sets = max(1, LATENCY // (images * nv))
+        x, y = self.rows(first, images)
+        weights = b.pointer(Arg.VALUES) + block * self.inputs * (4 * kb)
+        sums = [[[b.var(b.vector()) for _ in range(nv)] for _ in range(images)] for _ in range(sets)]
+
+        def step(c: Expr, into: int) -> None:
+            row = weights + c * (4 * kb)
+            w = [b.load_vector(row + v * b.vector_bytes) for v in range(nv)]
+            for i in range(images):
+                value = b.broadcast(x[i] + c * 4)
+                for v in range(nv):
+                    total = sums[into][i][v]
+                    total.set(b.fma(value, w[v], total.get()))
+
+        whole = self.inputs // sets * sets
+        with b.loop(0, whole, sets) as c:
+            for k in range(sets):
+                step(c + k, k)
+        if sets > 1:
+            with b.loop(whole, self.inputs) as c:
+                step(c, 0)
+        for i in range(images):
+            for v in range(nv):
+                total = sums[0][i][v].get()
+                for other in sums[1:]:
+                    total = total + other[i][v].get()
+                self.store(total, y[i], block * kb + v * b.lanes)
+
+    def store(self, total: Expr, row: Expr, neuron: Expr) -> None:
+        """Bias, activation, and a vector of neurons written, of which some may not exist."""
+        b = self.b
+        value = activate(b, total + b.load_vector(b.pointer(Arg.BIAS) + neuron * 4), self.shape.activation)
+        left = self.outputs - neuron
+        with b.choose(left >= b.lanes) as (whole, tail):
+            with whole:
+                b.store(value, row + neuron * 4)
+            with tail:
+                b.store_masked(value, row + neuron * 4, b.lanes_below(left))
+
+
+class _Sparse(_Common):
+    def emit(self) -> None:
+        """A task is some slices."""
+        b = self.b
+        bounds = b.pointer(Arg.BOUNDS) + b.task * 4
+        with b.loop(b.load_i32(bounds), b.load_i32(bounds + 4)) as block:
+            self.for_images(block)
+
+    def tile(self, block: Expr, first: Expr, images: int) -> None:
+        """One slice for some images: values times gathered inputs."""
+        b = self.b
+        x, y = self.rows(first, images)
+        start = b.pointer(Arg.STARTS) + block * 4
+        bias = b.load_vector(b.pointer(Arg.BIAS) + block * b.vector_bytes)
+        sums = [b.var(bias) for _ in range(images)]
+        with b.loop(b.load_i32(start), b.load_i32(start + 4)) as j:
+            bits = self.shape.index_bits
+            columns = b.load_indices(b.pointer(Arg.INDICES) + j * (b.lanes * bits // 8), bits)
+            values = b.load_vector(b.pointer(Arg.VALUES) + j * b.vector_bytes)
+            for row, total in zip(x, sums, strict=True):
+                total.set(b.fma(values, b.gather(row, columns), total.get()))
+        order = b.load_indices(b.pointer(Arg.ORDER) + block * (4 * b.lanes))
+        there = b.lanes_below(self.outputs - block * b.lanes)
+        for row, total in zip(y, sums, strict=True):
+            b.scatter(activate(b, total.get(), self.shape.activation), row, order, there)

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from zeroskip.codegen import Plain
+from zeroskip.ops import planes
+from zeroskip.ops.gemm import IMAGES, dense_gemm, sparse_gemm
+
+
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch):
+    monkeypatch.setattr(planes, "TASK_BYTES", 64)
+
+
+@pytest.mark.parametrize("images", [1, 3, IMAGES, IMAGES + 1, 2 * IMAGES + 1])
+@pytest.mark.parametrize("make, density", [(dense_gemm, 1), (sparse_gemm, 0.1), (sparse_gemm, 0)])
+def test_against_numpy(kit, make, density, images):
+    b = kit.bench
+    for outputs in (1, kit.lanes - 1, kit.lanes, kit.lanes + 1, 10 * kit.lanes + 3):
+        for inputs in (1, 7, 100):
+            array, bias = kit.random(images, inputs), kit.random(outputs)
+            w = kit.random(outputs, inputs)
+            w = np.where(np.random.default_rng(0).random(w.shape) < density, w, 0).astype(np.float32)
+            x, y = b.input(array), b.output(Plain((images, outputs)))
+            fused = outputs > kit.lanes
+            b.run(
+                make(
+                    x, y, w, bias if fused else None, ("Relu",) if fused else None, target=b.target, threads=2
+                )
+            )
+            expected = array.astype(np.float64) @ w.T.astype(np.float64)
+            if fused:
+                expected = np.maximum(expected + bias, 0)
+            bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
+            assert np.all(np.abs(b.result(y) - expected) <= bound)
+
+
+def test_inputs_of_any_shape_and_wide_indices(kit):
+    b = kit.bench
+    array, w = kit.random(2, 70000, 1, 1), kit.random(3, 70000)
+    w[np.random.default_rng(1).random(w.shape) < 0.99] = 0
+    x, y = b.input(array), b.output(Plain((2, 3)))
+    b.run(sparse_gemm(x, y, w, target=b.target))
+    expected = array[:, :, 0, 0].astype(np.float64) @ w.T
+    bound = 70000 * 2.0**-24 * (np.abs(array[:, :, 0, 0]) @ np.abs(w).T)
+    assert np.all(np.abs(b.result(y) - expected) <= bound)
