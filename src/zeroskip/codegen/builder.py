@@ -268,19 +268,38 @@ class Builder:
         if stride == 2 and mask is None:
             low, high = self.load_vector(pointer), self.load_vector(pointer + self.vector_bytes)
             return self.shuffle(low, high, list(range(0, 2 * self.lanes, 2)))
-        return self._gather(pointer, stride, mask, otherwise)
+        return self.gather(pointer, self.lane_numbers() * stride, mask, otherwise)
 
-    def _gather(self, pointer: Expr, stride: int, mask: Expr | None, otherwise: float) -> Expr:
-        steps = ir.Constant(ir.VectorType(I64, self.lanes), [4 * stride * lane for lane in range(self.lanes)])
-        pointers = self.ir.gep(pointer.value, [steps], source_etype=I8)
+    def _places(self, pointer: Expr, indices: Expr) -> ir.Value:
+        """The addresses of the floats `indices`, counted from `pointer`."""
+        pointers = self.ir.gep(pointer.value, [indices.value], source_etype=F32)
         # llvmlite types a gep by its scalar base; a vector of offsets makes a vector of pointers
         pointers.type = ir.VectorType(PTR, self.lanes)
+        return pointers
+
+    def load_indices(self, pointer: Expr, bits: int = 32) -> Expr:
+        """A vector of 32-bit integers, from unsigned 16-bit or from 32-bit ones in memory."""
+        narrow = ir.VectorType(ir.IntType(bits), self.lanes)
+        loaded = self.ir.load(pointer.value, typ=narrow, align=bits // 8)
+        wide = ir.VectorType(I32, self.lanes)
+        return Expr(self, loaded if bits == 32 else self.ir.zext(loaded, wide))
+
+    def gather(self, pointer: Expr, indices: Expr, mask: Expr | None = None, otherwise: float = 0.0) -> Expr:
+        """The floats `indices`, counted from `pointer`; `otherwise` where `mask` does not hold."""
+        pointers = self._places(pointer, indices)
         everywhere = ir.Constant(ir.VectorType(I1, self.lanes), [1] * self.lanes)
         active = everywhere if mask is None else mask.value
         kind = ir.FunctionType(self.vec, [pointers.type, I32, active.type, self.vec])
         function = self._declare(f"llvm.masked.gather.{_suffix(self.vec)}.v{self.lanes}p0", kind)
         arguments = [pointers, ir.Constant(I32, 4), active, self.vector(otherwise).value]
         return Expr(self, self.ir.call(function, arguments))
+
+    def scatter(self, value: Expr, pointer: Expr, indices: Expr, mask: Expr) -> None:
+        """Write the lanes where `mask` holds to the floats `indices`, counted from `pointer`."""
+        pointers = self._places(pointer, indices)
+        kind = ir.FunctionType(VOID, [self.vec, pointers.type, I32, mask.type])
+        function = self._declare(f"llvm.masked.scatter.{_suffix(self.vec)}.v{self.lanes}p0", kind)
+        self.ir.call(function, [value.value, pointers, ir.Constant(I32, 4), mask.value])
 
     def shuffle(self, low: Expr, high: Expr, indices: Sequence[int]) -> Expr:
         """Lanes picked from the concatenation of two vectors."""
