@@ -15,7 +15,7 @@ _PICTURES = "Pictures"
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file.", show_default=False)]
 Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Worker threads.")]
 Algorithm = Annotated[
-    str, typer.Option(metavar="NAME", help="Force one convolution algorithm where it accepts the layer.")
+    str, typer.Option(metavar="NAME", help="auto, or one convolution algorithm for every layer.")
 ]
 Target = Annotated[str, typer.Option(metavar="NAME", help="host, x86-64, x86-64-v2, x86-64-v3 or x86-64-v4.")]
 Tune = Annotated[
