@@ -244,6 +244,12 @@ class Builder:
             bits = self.ir.trunc(bits, ir.IntType(self.lanes))
         return Expr(self, self.ir.bitcast(bits, ir.VectorType(I1, self.lanes)))
 
+    def unpack_pair(self, pair: Expr) -> tuple[Expr, Expr]:
+        """(low half as a sign-extended integer, high half as a float in every lane) of a 64-bit integer."""
+        low = self.ir.sext(self.ir.trunc(pair.value, I32), I64)
+        high = self.ir.trunc(self.ir.lshr(pair.value, ir.Constant(I64, 32)), I32)
+        return Expr(self, low), self.splat(Expr(self, self.ir.bitcast(high, F32)))
+
     def lanes_below(self, count: Operand) -> Expr:
         """The mask of the first `count` lanes (all where `count` is at least the vector's length)."""
         limit = self.minimum(self.like(count, self.int(0)), self.int(self.lanes))

@@ -132,9 +132,20 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
         lists.append(offsets[:, cut].reshape(-1))
         first_value += groups * blocks * taps
         first_offset += groups * taps
-    return PackedTaps(
-        np.stack(entries).astype(np.int32), np.concatenate(lists), np.ascontiguousarray(np.concatenate(parts))
-    )
+    if variant.mr > 1:
+        return _packed(entries, np.concatenate(lists), np.concatenate(parts))
+    lists = [np.repeat(part.reshape(groups, 1, -1), blocks, axis=1).reshape(-1) for part in lists]
+    return _paired(entries, np.concatenate(lists), np.concatenate(parts))
+
+
+def _packed(entries: list[Array], offsets: Array, values: Array) -> PackedTaps:
+    return PackedTaps(np.stack(entries).astype(np.int32), offsets, np.ascontiguousarray(values))
+
+
+def _paired(entries: list[Array], offsets: Array, values: Array) -> PackedTaps:
+    """For blocks of one output channel: (offset, weight) pairs, which one load fetches."""
+    pairs = np.stack([offsets, np.ascontiguousarray(values).view(np.int32)], axis=1)
+    return _packed(entries, np.zeros(0, np.int32), pairs)
 
 
 def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
@@ -154,7 +165,8 @@ def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps
         starts = first + np.concatenate([[0], np.cumsum(counts)[:-1]])
         entries.append(np.stack([starts, starts, counts], axis=1))
         first += tap.size
-    return PackedTaps(np.stack(entries).astype(np.int32), np.concatenate(lists), np.concatenate(values))
+    pack = _packed if variant.mr > 1 else _paired
+    return pack(entries, np.concatenate(lists), np.concatenate(values))
 
 
 def _group_bounds(work: Array, groups: int) -> Array:
