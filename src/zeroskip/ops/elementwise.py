@@ -16,7 +16,7 @@ import numpy as np
 from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Plain, Planar, Target
 from zeroskip.codegen.activations import Activation, activate, tag
 from zeroskip.errors import InputError
-from zeroskip.ops import planes
+from zeroskip.ops import planes, runs
 from zeroskip.ops.planes import Row
 
 Shape = tuple[int, ...]
@@ -93,9 +93,9 @@ def _call(
     threads: int,
 ) -> Call:
     inputs = [s if isinstance(s, Operand) else np.ascontiguousarray(s, np.float32) for s in sources]
-    runs = [_run(source, y) for source in inputs]
-    if all(run is not None for run in runs):
-        return _run_call(_Body(op, "", activation), [run for run in runs if run], y, target, threads)
+    found = [_run(source, y) for source in inputs]
+    if all(found):
+        return _run_call(_Body(op, "", activation), [run for run in found if run], y, target, threads)
     return _row_call(_Body(op, "", activation), inputs, y, threads)
 
 
@@ -109,20 +109,6 @@ class _Run:
     start: Argument
     plane: int  # bytes from plane to plane
     vectors: bool
-
-
-class RunArg(IntEnum):
-    """The slots of the kernels over runs; two per operand follow: address, bytes from plane to plane."""
-
-    OUTPUT = 0
-    PLANES = auto()
-    FLOATS = auto()  # from a plane's start to its last pixel's end
-    PLANE = auto()  # bytes from one output plane to the next
-    LEAD = auto()
-    MASKS = auto()
-    PLANES_PER_TASK = auto()
-    PIECES = auto()  # tasks that share a plane
-    FLOATS_PER_PIECE = auto()
 
 
 def _run(source: Operand | np.ndarray, y: Operand) -> _Run | None:
@@ -148,67 +134,37 @@ def _shape(x: Operand) -> Shape:
     return x.layout.images, x.layout.planes, x.layout.height, x.layout.width
 
 
-def _run_call(body: _Body, runs: Sequence[_Run], y: Operand, target: Target, threads: int) -> Call:
-    body = _Body(body.op, "".join("v" if run.vectors else "s" for run in runs), body.activation)
+def _run_call(body: _Body, sources: Sequence[_Run], y: Operand, target: Target, threads: int) -> Call:
+    body = _Body(body.op, "".join("v" if source.vectors else "s" for source in sources), body.activation)
     planar = isinstance(y.layout, Planar)
-    layout = y.layout
-    count, floats, plane, lead = (
-        (layout.planes, layout.computed, layout.plane, layout.lead)
-        if isinstance(layout, Planar)
-        else (1, prod(layout.shape), layout.bytes, 0)
-    )
-    tasks = planes.task_count(4 * count * floats, threads)
-    per_task, pieces = -(-count // tasks), -(-tasks // count)
-    share = -(-floats // (pieces * target.lanes)) * target.lanes or target.lanes
-    pieces = max(1, -(-floats // share))
-    masks = layout.masks(target.lanes) if isinstance(layout, Planar) else 0
-    arguments: list[Argument] = [y.address, count, floats, plane, lead, masks, per_task, pieces, share]
-    for run in runs:
-        arguments += [run.start, run.plane]
-    form = "planes" if planar else "run"
-    kernel = Kernel(body.name(form), lambda b: _emit_runs(b, body, planar))
-    return Call(kernel, tuple(arguments), -(-count // per_task) * pieces)
+    own: list[Argument] = []
+    for source in sources:
+        own += [source.start, source.plane]
+    arguments, tasks = runs.arguments(y, own, target, threads)
+    kernel = Kernel(body.name("planes" if planar else "run"), lambda b: _emit_runs(b, body, planar))
+    return Call(kernel, arguments, tasks)
 
 
 def _emit_runs(b: Builder, body: _Body, planar: bool) -> None:
-    pieces, floats, plane_bytes = b.arg(RunArg.PIECES), b.arg(RunArg.FLOATS), b.arg(RunArg.PLANE)
-    group, piece = b.task // pieces, b.task % pieces
-    first = piece * b.arg(RunArg.FLOATS_PER_PIECE)
-    last = b.minimum(first + b.arg(RunArg.FLOATS_PER_PIECE), floats)
-    first_plane = group * b.arg(RunArg.PLANES_PER_TASK)
-    last_plane = b.minimum(first_plane + b.arg(RunArg.PLANES_PER_TASK), b.arg(RunArg.PLANES))
-    slots = [len(RunArg) + 2 * i for i in range(len(body.kinds))]
-    mask_bytes = 2 if b.lanes == 16 else 1
-    with b.loop(first_plane, last_plane) as plane:
-        out = b.pointer(RunArg.OUTPUT) + plane * plane_bytes
+    slots = [runs.OWN + 2 * i for i in range(len(body.kinds))]
+
+    def on_plane(plane: Expr) -> runs.Values:
         starts = [b.pointer(slot) + plane * b.arg(slot + 1) for slot in slots]
         numbers = [b.broadcast(start) if kind == "s" else None for kind, start in zip(body.kinds, starts)]
 
-        def result(i: Expr, tail: Expr | None) -> Expr:
-            values = []
-            for start, number in zip(starts, numbers, strict=True):
-                place = start + i * 4
-                loaded = b.load_vector(place) if tail is None else b.load_masked(place, tail)
-                values.append(number or loaded)
-            return body.apply(b, values)
+        def values(i: Expr, tail: Expr | None) -> Expr:
+            return body.apply(
+                b,
+                [
+                    number
+                    or (b.load_vector(start + i * 4) if tail is None else b.load_masked(start + i * 4, tail))
+                    for start, number in zip(starts, numbers, strict=True)
+                ],
+            )
 
-        if planar:
-            with b.loop(first, last, b.lanes) as i:
-                mask = b.mask_bits(b.pointer(RunArg.MASKS) + i // b.lanes * mask_bytes)
-                b.store(b.select(mask, result(i, None), 0.0), out + i * 4)
-            with b.when(last.equals(floats)):
-                after = (floats + (b.lanes - 1)) // b.lanes * b.vector_bytes
-                planes.zero(b, out + after, plane_bytes - after)
-        else:
-            whole = first + (last - first) // b.lanes * b.lanes
-            with b.loop(first, whole, b.lanes) as i:
-                b.store(result(i, None), out + i * 4)
-            with b.when(whole < last):
-                tail = b.lanes_below(last - whole)
-                b.store_masked(result(whole, tail), out + whole * 4, tail)
-    with b.when(b.task.equals(0)):
-        lead = b.arg(RunArg.LEAD)
-        planes.zero(b, b.pointer(RunArg.OUTPUT) + (b.int(0) - lead), lead)
+        return values
+
+    runs.for_vectors(b, planar, on_plane)
 
 
 # -- rows --------------------------------------------------------------------------------------------------

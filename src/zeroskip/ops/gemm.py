@@ -3,9 +3,9 @@
 Both run along vectors of output neurons. Dense weights are packed [K/kb][C][kb], kb being NV vectors, and
 read once per block of images; for one image the kernel is a stream of the weights. Sparse weights lie in
 *slices* of one vector of output neurons (sliced ELL, Monakov et al. 2010): the j-th non-zeros of a slice's
-neurons side by side, with their input numbers, padded to the longest; neurons are sorted by length to keep the
-padding low. Gathering runs at one input per cycle, so for one image sparse beats dense below a density of about
-0.13 where the dense weights fit the last cache, and below 0.5 where they do not (AMD EPYC 9005).
+neurons side by side, with their input numbers, padded to the longest; neurons are sorted by length to keep
+the padding low. Gathering runs at one input per cycle, so for one image sparse beats dense below a density of
+about 0.13 where the dense weights fit the last cache, and below 0.5 where they do not (AMD EPYC 9005).
 """
 
 from __future__ import annotations

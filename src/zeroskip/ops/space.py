@@ -1,0 +1,91 @@
+"""Moving pixels between space and channels: space-to-depth, depth-to-space, channel shuffles."""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+
+import numpy as np
+
+from zeroskip.codegen import Argument, Builder, Call, Kernel, Operand, Target
+from zeroskip.codegen.layout import round_up
+from zeroskip.ops import planes
+from zeroskip.ops.copy import gather_planes
+from zeroskip.ops.planes import Row
+
+
+class Arg(IntEnum):
+    """Depth-to-space's own slots."""
+
+    INPUT = planes.OWN
+    BLOCK = auto()
+    CHANNEL = auto()  # planes from one output channel's first plane to the next's
+    ROW = auto()  # planes from one row of a block to the next
+    COLUMN = auto()  # and from one column of a block to the next
+    WIDTH = auto()
+    PITCH = auto()  # bytes, as the next two
+    IMAGE = auto()
+    PLANE = auto()
+    OFFSETS = auto()  # int32[Q filled up]: floats from an input row's start to the column's pixel
+
+
+def space_to_depth(x: Operand, y: Operand, *, block: int, target: Target, threads: int = 1) -> Call:
+    """The call that makes the pixels of each b x b square channels: (N, C, H, W) to (N, C*b*b, H/b, W/b)."""
+    channels = planes.view(x.layout).planes
+    sources = [(c, r, s) for r in range(block) for s in range(block) for c in range(channels)]
+    return gather_planes(x, y, sources, step=(block, block), threads=threads)
+
+
+def shuffle_channels(x: Operand, y: Operand, *, groups: int, target: Target, threads: int = 1) -> Call:
+    """The call that deals out channels (Zhang et al. 2018): channel k*groups + g is the k-th of group g."""
+    order = np.arange(planes.view(x.layout).planes).reshape(groups, -1).T.ravel()
+    return gather_planes(x, y, [(int(c), 0, 0) for c in order], threads=threads)
+
+
+def depth_to_space(
+    x: Operand, y: Operand, *, block: int, mode: str = "DCR", target: Target, threads: int = 1
+) -> Call:
+    """The inverse of `space_to_depth` (``"DCR"``), or with a square's channels side by side (``"CRD"``)."""
+    source, out = planes.view(x.layout), planes.view(y.layout)
+    assert source.planes == out.planes * block * block, f"{x} to {y} in blocks of {block}"
+    column = out.planes if mode == "DCR" else 1
+    width = np.arange(round_up(out.width, target.lanes))
+    clipped = np.minimum(width, out.width - 1)
+    own: dict[int, Argument] = {
+        Arg.INPUT: x.address,
+        Arg.BLOCK: block,
+        Arg.CHANNEL: 1 if mode == "DCR" else block * block,
+        Arg.ROW: column * block,
+        Arg.COLUMN: column,
+        Arg.WIDTH: source.width,
+        Arg.PITCH: source.pitch,
+        Arg.IMAGE: source.image,
+        Arg.PLANE: source.plane,
+        Arg.OFFSETS: (clipped % block * (column * source.plane // 4) + clipped // block).astype(np.int32),
+    }
+    arguments, tasks = planes.arguments(y, own, threads)
+    name, emit = ("pairs", _emit_pairs) if block == 2 else ("any", _emit_any)
+    kernel = Kernel(f"depth_to_space_{name}", lambda b: planes.for_rows(b, lambda rows: emit(b, rows)))
+    return Call(kernel, arguments, tasks)
+
+
+def _emit_any(b: Builder, rows: list[Row]) -> None:
+    (y,) = rows
+    block = b.arg(Arg.BLOCK)
+    plane = y.plane * b.arg(Arg.CHANNEL) + y.row % block * b.arg(Arg.ROW)
+    image = b.pointer(Arg.INPUT) + plane * b.arg(Arg.PLANE) + y.image * b.arg(Arg.IMAGE)
+    source = image + y.row // block * b.arg(Arg.PITCH)
+    with planes.columns(b, rows) as j:
+        planes.store(b, y, j, b.gather(source, b.load_indices(b.pointer(Arg.OFFSETS) + j * 4)))
+
+
+def _emit_pairs(b: Builder, rows: list[Row]) -> None:
+    """Two by two: a row interleaves the rows of two planes."""
+    (y,) = rows
+    plane = y.plane * b.arg(Arg.CHANNEL) + y.row % 2 * b.arg(Arg.ROW)
+    image = b.pointer(Arg.INPUT) + plane * b.arg(Arg.PLANE) + y.image * b.arg(Arg.IMAGE)
+    even = image + y.row // 2 * b.arg(Arg.PITCH)
+    odd = even + b.arg(Arg.COLUMN) * b.arg(Arg.PLANE)
+    with planes.columns(b, rows) as j:
+        x, z = (planes.load_columns(b, source, j // 2, b.arg(Arg.WIDTH)) for source in (even, odd))
+        lanes = [lane // 2 + (lane % 2) * b.lanes for lane in range(b.lanes)]
+        planes.store(b, y, j, b.shuffle(x, z, lanes))
