@@ -14,7 +14,7 @@ from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.tap_cost import tap_cycles
 
 # (MR, NV): all accumulators, the NV inputs and one weight must fit the registers.
-TILES = {32: ((8, 3), (6, 4), (12, 2), (4, 6), (2, 9), (1, 14)), 16: ((4, 3), (6, 2), (2, 4), (1, 8))}
+TILES = {32: ((8, 3), (6, 4), (12, 2), (4, 6), (2, 9), (1, 14), (1, 8)), 16: ((4, 3), (6, 2), (2, 4), (1, 8))}
 SEGMENTS = (0, 16, 32, 64, 128)
 
 

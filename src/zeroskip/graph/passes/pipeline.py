@@ -18,6 +18,7 @@ from zeroskip.graph.passes.composite import (
 )
 from zeroskip.graph.passes.constant_folding import fold_constants
 from zeroskip.graph.passes.fusion import fuse_activations, fuse_residuals
+from zeroskip.graph.passes.standalone_affine import affine_to_depthwise
 from zeroskip.graph.verify import verify
 
 Rewriting = Callable[[Graph], tuple[Graph, dict[str, int]]]
@@ -30,6 +31,7 @@ PASSES: Mapping[str, Rewriting] = {
     "recognise activations": recognise_activations,
     "merge pads": merge_pads,
     "fold affine": fold_affine,
+    "affine to depthwise": affine_to_depthwise,
     "fuse residuals": fuse_residuals,
     "fuse activations": fuse_activations,
     "drop dead": drop_dead,

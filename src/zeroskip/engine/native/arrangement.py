@@ -1,0 +1,52 @@
+"""Concatenation by place, and views: operators that move nothing, or little."""
+
+from __future__ import annotations
+
+from zeroskip.codegen import Operand, Plain
+from zeroskip.engine.native.row import Row
+from zeroskip.engine.network import Network
+from zeroskip.graph.ir import Node
+
+
+def _concat_accepts(network: Network, node: Node) -> bool:
+    rank = len(network.shape(node.outputs[0]))
+    return network.images(*node.inputs, node.outputs[0]) and node.attr("axis") in (1, 1 - rank)
+
+
+def _concat_geometry(network: Network, node: Node) -> None:
+    network.geometry.join(node.outputs[0], *node.inputs)
+
+
+def _emit_concat(network: Network, node: Node) -> None:
+    """Inputs that were not written in place are copied to their channels."""
+    out = node.outputs[0]
+    whole = network.homes.get(out) or network.output(out)
+    network.touch(whole)
+    channel = 0
+    for name in node.inputs:
+        if network.places.get(name) != (out, channel):
+            layout = network.planar_layout(name)
+            part = Operand(whole.buffer, layout, whole.offset + channel * layout.plane)
+            network.copy_value(name, part)
+        channel += network.image_shape(name)[1]
+
+
+def _reshape_accepts(network: Network, node: Node) -> bool:
+    return network.floats(node.inputs[0], node.outputs[0]) and 0 not in network.shape(node.inputs[0])
+
+
+def _emit_reshape(network: Network, node: Node) -> None:
+    x = network.plain(node.inputs[0])
+    network.alias(node.outputs[0], Operand(x.buffer, Plain(network.shape(node.outputs[0])), x.offset))
+
+
+_view = Row(_reshape_accepts, _emit_reshape, label="view")
+
+ROWS = {
+    "Concat": Row(_concat_accepts, _emit_concat, _concat_geometry, planar=True, label="in place"),
+    "Flatten": _view,
+    "Identity": _view,
+    "Reshape": _view,
+    "Squeeze": _view,
+    "Unsqueeze": _view,
+}

@@ -1,0 +1,108 @@
+"""Fully connected layers, softmax and local response normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeroskip.codegen.activations import ACTIVATIONS
+from zeroskip.engine.native.row import Row
+from zeroskip.engine.network import Network
+from zeroskip.graph.ir import Node
+from zeroskip.ops import gemm
+from zeroskip.ops.lrn import lrn
+from zeroskip.ops.softmax import softmax
+
+# Gathering runs at one input per cycle: below this density skipping zeros wins even where dense weights come from
+# the last cache; weights that do not fit it are worth skipping up to the second density (see ops/gemm.py).
+SPARSE_BELOW, SPARSE_BELOW_FAR = 0.13, 0.5
+LAST_CACHE = 24 << 20
+
+
+def _gemm_accepts(network: Network, node: Node) -> bool:
+    weights, bias = network.constant(node.inputs[1]), node.input(2)
+    data = (node.inputs[0], node.outputs[0])
+    if weights is None or weights.ndim != 2 or weights.size == 0 or not network.floats(*data):
+        return False
+    if node.attr("transA", 0) or weights.dtype != np.float32 or 0 in network.shape(data[0]):
+        return False
+    constant = network.constant(bias) if bias else None
+    if bias and (constant is None or constant.size not in (1, network.shape(data[1])[-1]) or constant.shape[:-1] not in ((), (1,))):
+        return False
+    activation = node.attr("activation")
+    return not activation or activation[0] in ACTIVATIONS
+
+
+def _emit_gemm(network: Network, node: Node) -> None:
+    weights = network.constant(node.inputs[1])
+    assert weights is not None
+    weights = weights if node.attr("transB", 0) else weights.T
+    weights = np.ascontiguousarray(weights * np.float32(node.attr("alpha", 1.0)), np.float32)
+    bias = network.constant(node.input(2)) if node.input(2) else None
+    if bias is not None:
+        scaled = bias.reshape(-1) * np.float32(node.attr("beta", 1.0))
+        bias = np.ascontiguousarray(np.broadcast_to(scaled, (weights.shape[0],)), np.float32)
+    density = np.count_nonzero(weights) / weights.size
+    sparse = density < (SPARSE_BELOW if weights.nbytes <= LAST_CACHE else SPARSE_BELOW_FAR)
+    kernel = gemm.sparse_gemm if sparse else gemm.dense_gemm
+    x, y = network.plain(node.inputs[0]), network.output(node.outputs[0])
+    network.emit(
+        kernel(x, y, weights, bias, node.attr("activation"), target=network.target, threads=network.threads)
+    )
+
+
+def _softmax_axis(network: Network, node: Node) -> int | None:
+    """The axis of a softmax over the last axis that is not 1, or None where no kernel does it."""
+    shape = network.shape(node.inputs[0])
+    if any(key not in ("axis",) for key in node.attributes):
+        return None
+    axis = int(node.attr("axis", -1)) % len(shape)
+    return axis if all(size == 1 for size in shape[axis + 1 :]) else None
+
+
+def _softmax_accepts(network: Network, node: Node) -> bool:
+    x = node.inputs[0]
+    shape = network.shape(x)
+    return bool(shape) and network.floats(x) and 0 not in shape and _softmax_axis(network, node) is not None
+
+
+def _emit_softmax(network: Network, node: Node) -> None:
+    x, y = network.plain(node.inputs[0]), network.output(node.outputs[0])
+    logarithm = node.op == "LogSoftmax"
+    axis = _softmax_axis(network, node)
+    assert axis is not None
+    call = softmax(x, y, axis=axis, logarithm=logarithm, target=network.target, threads=network.threads)
+    assert call is not None
+    network.emit(call)
+
+
+def _lrn_accepts(network: Network, node: Node) -> bool:
+    return network.images(node.inputs[0]) and node.inputs[0] in network.planar_values
+
+
+def _lrn_geometry(network: Network, node: Node) -> None:
+    network.geometry.join(node.inputs[0], node.outputs[0])
+
+
+def _emit_lrn(network: Network, node: Node) -> None:
+    x, y = network.planar(node.inputs[0]), network.output(node.outputs[0])
+    network.emit(
+        lrn(
+            x, y,
+            size=int(node.attr("size")),
+            alpha=float(node.attr("alpha", 1e-4)),
+            beta=float(node.attr("beta", 0.75)),
+            bias=float(node.attr("bias", 1.0)),
+            target=network.target,
+            threads=network.threads,
+        )
+    )  # fmt: skip
+
+
+_softmax = Row(_softmax_accepts, _emit_softmax)
+
+ROWS = {
+    "Gemm": Row(_gemm_accepts, _emit_gemm),
+    "LRN": Row(_lrn_accepts, _emit_lrn, _lrn_geometry, planar=True),
+    "LogSoftmax": _softmax,
+    "Softmax": _softmax,
+}
