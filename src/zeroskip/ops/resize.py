@@ -1,7 +1,7 @@
 """Resizing of planes: every output row and column is a weighted sum of a few input rows and columns.
 
-Rows first: the weighted sum of input rows goes into scratch memory; columns are then gathered from there. Where
-each output pixel copies one input pixel (nearest) there is no sum, and doubled columns are a shuffle.
+Rows first: the weighted sum of input rows goes into scratch memory; columns are then gathered from there.
+Where each output pixel copies one input pixel (nearest) there is no sum, and doubled columns are a shuffle.
 """
 
 from __future__ import annotations

@@ -164,22 +164,46 @@ def _resize_axis(
     node: Node, x: Array, axis: int, count: int, scale: float, roi: tuple[float, float]
 ) -> tuple[Array, Array]:
     """One axis resized, and which of its output pixels lie outside the input."""
-    size = x.shape[axis]
-    transform = TRANSFORMS[node.attr("coordinate_transformation_mode", "half_pixel")]
-    # Runtimes compute coordinates in float32; a tie that rounds differently would pick another pixel.
-    pixels = np.arange(count, dtype=np.float32)
-    place = np.asarray(transform(pixels, scale, size, scale * size, roi), np.float32)
-    beyond = (place < 0) | (place > size - 1)
-    mode = node.attr("mode", "nearest")
-    if mode == "nearest":
-        index = NEAREST[node.attr("nearest_mode", "round_prefer_floor")](place)
-        return np.take(x, np.clip(index, 0, size - 1).astype(np.int64), axis=axis), beyond
-    index, weight = _taps(node, place.astype(np.float64), size, scale)
+    index, weight, beyond = _axis_taps(node, x.shape[axis], count, scale, roi)
+    if node.attr("mode", "nearest") == "nearest":
+        return np.take(x, index[:, 0], axis=axis), beyond
     result = 0
     for k in range(index.shape[1]):
         factor = weight[:, k].astype(x.dtype).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
         result = result + np.take(x, index[:, k], axis=axis) * factor
     return np.asarray(result), beyond
+
+
+def axis_taps(
+    node: Node, sizes: Sequence[int], scales: Sequence[float] | None, wanted: Sequence[int] | None
+) -> list[tuple[Array, Array]]:
+    """For each axis, the input pixels and weights of every output pixel, each ``(count, taps)``.
+
+    Not for ``tf_crop_and_resize``, which also needs the region of interest.
+    """
+    tables = []
+    for size, (count, scale) in zip(sizes, _plan(node, sizes, scales, wanted)):
+        assert isinstance(count, int) and scale is not None
+        if count == size and scale == 1:
+            tables.append((np.arange(size)[:, None], np.ones((size, 1))))
+        else:
+            tables.append(_axis_taps(node, size, count, scale, (0.0, 1.0))[:2])
+    return tables
+
+
+def _axis_taps(
+    node: Node, size: int, count: int, scale: float, roi: tuple[float, float]
+) -> tuple[Array, Array, Array]:
+    """Input pixels and weights of every output pixel, and which of these lie outside the input."""
+    transform = TRANSFORMS[node.attr("coordinate_transformation_mode", "half_pixel")]
+    # Runtimes compute coordinates in float32; a tie that rounds differently would pick another pixel.
+    pixels = np.arange(count, dtype=np.float32)
+    place = np.asarray(transform(pixels, scale, size, scale * size, roi), np.float32)
+    beyond = (place < 0) | (place > size - 1)
+    if node.attr("mode", "nearest") != "nearest":
+        return *_taps(node, place.astype(np.float64), size, scale), beyond
+    index = NEAREST[node.attr("nearest_mode", "round_prefer_floor")](place)
+    return np.clip(index, 0, size - 1).astype(np.int64)[:, None], np.ones((count, 1)), beyond
 
 
 def _taps(node: Node, place: Array, size: int, scale: float) -> tuple[Array, Array]:
