@@ -1,7 +1,8 @@
 """Block-sparse convolution: blocks of 2, 4 or 8 output channels share one list of taps.
 
 Elsen et al., CVPR 2020, and XNNPACK: an input vector is loaded once for the whole block; weights of a block
-that are zero are stored and multiplied, so it pays where blocks are nearly full or nearly empty.
+that are zero are stored and multiplied, so it pays where blocks are nearly full or nearly empty. Channels with
+similar zeros are put together first (`conv.clustering`).
 """
 
 from __future__ import annotations
@@ -16,22 +17,16 @@ TILES = {32: ((2, 9), (2, 6), (4, 6), (4, 4), (8, 3)), 16: ((2, 4), (4, 3), (8, 
 SEGMENTS = (0, 16, 32, 64, 128)
 
 
-def _divides(problem: ConvProblem, block: int) -> bool:
-    return problem.groups == 1 or problem.K // problem.groups % block == 0
-
-
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
     per_group = problem.K // problem.groups
     if per_group < 2:
         return f"a group has {per_group} output channel; blocks need at least 2"
-    if not _divides(problem, 2):
-        return f"{per_group} output channels per group do not divide into blocks of 2"
     return None
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
     channels, per_group = problem.C // problem.groups, problem.K // problem.groups
-    tiles = [t for t in TILES[target.registers] if t[0] <= per_group and _divides(problem, t[0])]
+    tiles = [t for t in TILES[target.registers] if t[0] <= per_group]
     return [
         str(taps.Variant(mr, nv, segment)) for mr, nv in tiles for segment in SEGMENTS if segment < channels
     ]
@@ -39,7 +34,7 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     parsed = taps.parse_variant(variant)
-    return tap_cycles(problem, parsed, problem.block_taps[parsed.mr], target)
+    return tap_cycles(problem, parsed, problem.block_taps(parsed.mr), target)
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:

@@ -23,9 +23,8 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    per_group = problem.K // problem.groups
     channels = problem.C // problem.groups
-    tiles = [(mr, nv) for mr, nv in TILES[target.registers] if problem.groups == 1 or per_group % mr == 0]
+    tiles = TILES[target.registers]
     return [
         str(taps.Variant(mr, nv, segment)) for mr, nv in tiles for segment in SEGMENTS if segment < channels
     ]

@@ -33,7 +33,8 @@ class Arg(IntEnum):
     INPUT = 0  # address of pixel (0, 0) of the first input plane
     OUTPUT = auto()  # the same of the output
     RESIDUAL = auto()
-    BIAS = auto()  # float32[K]
+    BIAS = auto()  # float32[blocks*MR]
+    ROWS = auto()  # int32[blocks*MR]: the output channel of each row of a block; CHANNELS where there is none
     BLOCKS = auto()  # int32[segments][blocks][3]: first value, first offset, taps
     OFFSETS = auto()  # int32[]: bytes from a pixel to its tap's pixel (MR > 1)
     VALUES = auto()  # float32[taps][MR]; MR = 1: pairs (int32 offset, float32 weight)[taps]
@@ -80,7 +81,7 @@ class _Emitter:
     def __init__(self, b: Builder, tile: Tile) -> None:
         self.b, self.tile = b, tile
         self.input, self.output, self.residual = (b.pointer(a) for a in (Arg.INPUT, Arg.OUTPUT, Arg.RESIDUAL))
-        self.bias, self.masks = b.pointer(Arg.BIAS), b.pointer(Arg.MASKS)
+        self.bias, self.masks, self.rows = (b.pointer(a) for a in (Arg.BIAS, Arg.MASKS, Arg.ROWS))
         self.blocks, self.offsets, self.values = (b.pointer(a) for a in (Arg.BLOCKS, Arg.OFFSETS, Arg.VALUES))
         self.scratch = b.pointer(Arg.SCRATCH) + b.thread * b.arg(Arg.SCRATCH_STRIDE)
         self.channels = b.arg(Arg.CHANNELS)
@@ -118,9 +119,9 @@ class _Emitter:
         """The register tile: initialise, run over the taps, finish."""
         b, mr = self.b, self.tile.mr
         first_value, first_offset, taps = (b.load_i32(entry + 4 * i) for i in range(3))
-        channel = block * mr
+        row = block * mr
         partial = self.scratch + block * (mr * self.tile.nv * b.vector_bytes)
-        acc = self.start(segment, channel, partial, nv)
+        acc = self.start(segment, row, partial, nv)
         pixels = self.input + slot * b.vector_bytes
         with b.loop(0, taps) as j:
             if mr == 1:
@@ -129,11 +130,11 @@ class _Emitter:
                 offset = b.load_i32(self.offsets + (first_offset + j) * 4)
                 self.tap(self.values + (first_value + j) * (4 * mr), pixels + offset, acc)
         if not self.tile.segmented:
-            self.finish(acc, slot, channel)
+            self.finish(acc, slot, row)
             return
         with b.choose((segment + 1).equals(self.segments)) as (last, otherwise):
             with last:
-                self.finish(acc, slot, channel)
+                self.finish(acc, slot, row)
             with otherwise:
                 for i, var in enumerate(var for row in acc for var in row):
                     b.store(var.get(), partial + i * b.vector_bytes)
@@ -155,14 +156,14 @@ class _Emitter:
         for v, var in enumerate(acc):
             var.set(b.fma(w, b.load_vector(source + v * b.vector_bytes), var.get()))
 
-    def start(self, segment: Expr, channel: Expr, partial: Expr, nv: int) -> list[list[Var]]:
+    def start(self, segment: Expr, at: Expr, partial: Expr, nv: int) -> list[list[Var]]:
         """Accumulators holding the bias or, after the first segment, the partial sums."""
         b, mr = self.b, self.tile.mr
         acc = [[b.var(b.vector()) for _ in range(nv)] for _ in range(mr)]
 
         def from_bias() -> None:
             for m in range(mr):
-                bias = b.broadcast(self.bias + (channel + m) * 4)
+                bias = b.broadcast(self.bias + (at + m) * 4)
                 for var in acc[m]:
                     var.set(bias)
 
@@ -177,13 +178,13 @@ class _Emitter:
                     var.set(b.load_vector(partial + i * b.vector_bytes))
         return acc
 
-    def finish(self, acc: list[list[Var]], slot: Expr, channel: Expr) -> None:
-        """Residual, activation, borders to zero, store. Channels past the last (MR does not divide K) are dropped."""
+    def finish(self, acc: list[list[Var]], slot: Expr, first: Expr) -> None:
+        """Residual, activation, borders to zero, store. Rows without a channel (MR does not divide K) are dropped."""
         b = self.b
         at = slot * b.vector_bytes
         masks = [b.mask_bits(self.masks + (slot + v) * self.mask_bytes) for v in range(len(acc[0]))]
         for m, row in enumerate(acc):
-            k = channel + m
+            k = b.load_i32(self.rows + (first + m) * 4)
 
             def store(row: list[Var] = row, k: Expr = k) -> None:
                 out = self.output + k * self.output_plane + at
@@ -203,10 +204,10 @@ class _Emitter:
     def zero_borders(self, group: Expr) -> None:
         """Zeros from the last computed vector to the end of each plane, and before the first plane."""
         b, mr = self.b, self.tile.mr
-        last = b.minimum(self.last_block * mr, self.channels)
-        with b.loop(self.first_block * mr, last) as k:
+        with b.loop(self.first_block * mr, self.last_block * mr) as row:
+            k = b.load_i32(self.rows + row * 4)
             plane = self.output + k * self.output_plane
-            with b.loop(b.arg(Arg.COMPUTED), b.arg(Arg.PLANE_END), b.vector_bytes) as i:
+            with b.when(k < self.channels), b.loop(b.arg(Arg.COMPUTED), b.arg(Arg.PLANE_END), b.vector_bytes) as i:
                 b.store(b.vector(), plane + i)
         with b.when(group.equals(0)):
             lead = b.arg(Arg.LEAD)

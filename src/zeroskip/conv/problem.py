@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
 import numpy as np
 
 from zeroskip.codegen.activations import Activation
+from zeroskip.conv.clustering import Array, cluster
 
-Array = np.ndarray[Any, Any]
+# Fuller layers have nothing to gain from ordering their channels.
+DENSE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +94,24 @@ class ConvProblem:
         return tuple((a, b) for a in rows for b in columns)
 
     @cached_property
-    def block_taps(self) -> dict[int, int]:
-        """Block height to the taps that have any non-zero weight, for blocks of 1, 2, 4 and 8 output channels."""
-        there = blocked(self, 8, self.w != 0)
-        counts = {1: self.nonzeros}
-        for block in (2, 4, 8):
-            there = there[:, :, 0::2] | there[:, :, 1::2]
-            counts[block] = int(np.count_nonzero(there))
-        return counts
+    def _orders(self) -> dict[int, Array]:
+        return {}
 
-    def fill(self, block: int) -> float:
-        """How full the non-empty taps of blocks of `block` output channels are, from 1/block to 1."""
-        return self.nonzeros / max(1, self.block_taps[block] * block)
+    def order(self, block: int) -> Array:
+        """Output channels as (groups, K/groups), each group's ordered so that blocks of `block` have few zeros."""
+        if block not in self._orders:
+            there = (self.w != 0).reshape(self.groups, self.K // self.groups, -1)
+            natural = np.arange(self.K).reshape(self.groups, -1)
+            if block > 1 and self.density < DENSE:
+                natural = natural[:, :1] + np.stack([cluster(group, block) for group in there])
+            self._orders[block] = natural
+        return self._orders[block]
+
+    def block_taps(self, block: int) -> int:
+        """The taps of blocks of `block` output channels, in `order`, that have any non-zero weight."""
+        if block == 1:
+            return self.nonzeros
+        return int(np.count_nonzero(blocked(self, block, self.w != 0).any(axis=2)))
 
     @cached_property
     def signature(self) -> str:
@@ -117,20 +123,32 @@ class ConvProblem:
 
     @cached_property
     def digest(self) -> str:
-        """The sparsity in brief: per cent of non-zeros, and how full blocks of 2, 4 and 8 output channels are."""
-        fills = [self.density, *(self.fill(block) for block in (2, 4, 8))]
-        return hashlib.sha256(",".join(f"{fill:.2f}" for fill in fills).encode()).hexdigest()[:16]
+        """The sparsity in brief: per cent of non-zeros, and the taps that neighbouring channels share."""
+        there = (self.w != 0).reshape(self.K, -1)
+        shared = np.count_nonzero(there[1:] & there[:-1]) / max(1, self.nonzeros)
+        return hashlib.sha256(f"{self.density:.2f},{shared:.2f}".encode()).hexdigest()[:16]
 
 
-def blocked(problem: ConvProblem, block: int, weights: Array | None = None) -> Array:
+def blocked(problem: ConvProblem, block: int, weights: Array | None = None, natural: bool = False) -> Array:
     """The weights as (groups, blocks of a group, block, taps of a group); missing channels are zero.
 
-    `weights`, where given, is another array of the weights' shape.
+    Channels stand in `problem.order(block)`, or in their `natural` order. `weights`, where given, is another
+    array of the weights' shape.
     """
     per_group = problem.K // problem.groups
     blocks = -(-per_group // block)
-    w = (problem.w if weights is None else weights).reshape(problem.groups, per_group, -1)
+    w = (problem.w if weights is None else weights).reshape(problem.K, -1)
+    w = w if natural else w[problem.order(block).reshape(-1)]
+    w = w.reshape(problem.groups, per_group, -1)
     missing = blocks * block - per_group
     if missing:
         w = np.concatenate([w, np.zeros((problem.groups, missing, w.shape[2]), w.dtype)], axis=1)
     return w.reshape(problem.groups, blocks, block, -1)
+
+
+def rows_of(problem: ConvProblem, block: int, natural: bool = False) -> Array:
+    """The output channel of each row of `blocked`, int32; K where there is none."""
+    order = np.arange(problem.K).reshape(problem.groups, -1) if natural else problem.order(block)
+    missing = -order.shape[1] % block
+    none = np.full((problem.groups, missing), problem.K)
+    return np.concatenate([order, none], axis=1).reshape(-1).astype(np.int32)

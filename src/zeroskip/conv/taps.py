@@ -9,7 +9,7 @@ import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Operand, Planar, Scratch, Target
 from zeroskip.conv.microkernel import Arg, Tile
-from zeroskip.conv.problem import Array, ConvProblem, blocked
+from zeroskip.conv.problem import Array, ConvProblem, blocked, rows_of
 
 # Below this many multiply-accumulates a layer is not worth splitting among threads (a barrier costs about 1 us).
 MACS_WORTH_A_TASK = 100_000
@@ -88,11 +88,12 @@ def tap_offsets(problem: ConvProblem, x: Planar) -> Array:
 
 @dataclass(frozen=True)
 class PackedTaps:
-    """The micro-kernel's three arrays: see `Arg.BLOCKS`, `Arg.OFFSETS`, `Arg.VALUES`."""
+    """The micro-kernel's arrays: see `Arg.BLOCKS`, `Arg.OFFSETS`, `Arg.VALUES`, `Arg.ROWS`."""
 
     blocks: Array
     offsets: Array
     values: Array
+    rows: Array
 
     @property
     def segments(self) -> int:
@@ -114,8 +115,9 @@ def _segments(problem: ConvProblem, variant: Variant) -> list[slice]:
 
 def pack_dense(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
     """Every tap; the blocks of a group share one offset list."""
-    w = blocked(problem, variant.mr)
+    w = blocked(problem, variant.mr, natural=True)
     groups, blocks, _, _ = w.shape
+    rows = rows_of(problem, variant.mr, natural=True)
     offsets = tap_offsets(problem, x).reshape(groups, -1)
     parts, lists, entries = [], [], []
     first_value = first_offset = 0
@@ -133,19 +135,19 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
         first_value += groups * blocks * taps
         first_offset += groups * taps
     if variant.mr > 1:
-        return _packed(entries, np.concatenate(lists), np.concatenate(parts))
+        return _packed(entries, np.concatenate(lists), np.concatenate(parts), rows)
     lists = [np.repeat(part.reshape(groups, 1, -1), blocks, axis=1).reshape(-1) for part in lists]
-    return _paired(entries, np.concatenate(lists), np.concatenate(parts))
+    return _paired(entries, np.concatenate(lists), np.concatenate(parts), rows)
 
 
-def _packed(entries: list[Array], offsets: Array, values: Array) -> PackedTaps:
-    return PackedTaps(np.stack(entries).astype(np.int32), offsets, np.ascontiguousarray(values))
+def _packed(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
+    return PackedTaps(np.stack(entries).astype(np.int32), offsets, np.ascontiguousarray(values), rows)
 
 
-def _paired(entries: list[Array], offsets: Array, values: Array) -> PackedTaps:
+def _paired(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
     """For blocks of one output channel: (offset, weight) pairs, which one load fetches."""
     pairs = np.stack([offsets, np.ascontiguousarray(values).view(np.int32)], axis=1)
-    return _packed(entries, np.zeros(0, np.int32), pairs)
+    return _packed(entries, np.zeros(0, np.int32), pairs, rows)
 
 
 def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
@@ -166,7 +168,7 @@ def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps
         entries.append(np.stack([starts, starts, counts], axis=1))
         first += tap.size
     pack = _packed if variant.mr > 1 else _paired
-    return pack(entries, np.concatenate(lists), np.concatenate(values))
+    return pack(entries, np.concatenate(lists), np.concatenate(values), rows_of(problem, variant.mr))
 
 
 def _group_bounds(work: Array, groups: int) -> Array:
@@ -194,15 +196,16 @@ def call(
     total = int(taps.blocks.shape[1])
     chunks, groups = split(problem, panels.count, total, threads)
     scratch = total * variant.mr * panels.nv * lanes * 4 if tile.segmented else 0
-    bias = np.zeros(total * variant.mr, np.float32)
+    bias = np.zeros(problem.K + 1, np.float32)
     if problem.bias is not None:
-        bias.reshape(problem.groups, -1)[:, : problem.K // problem.groups] = problem.bias.reshape(problem.groups, -1)
+        bias[:-1] = problem.bias
     none = Address(-1)
     values: dict[Arg, Argument] = {
         Arg.INPUT: x.address,
         Arg.OUTPUT: y.address,
         Arg.RESIDUAL: residual.address if residual else none,
-        Arg.BIAS: bias,
+        Arg.BIAS: bias[taps.rows],
+        Arg.ROWS: taps.rows,
         Arg.BLOCKS: taps.blocks,
         Arg.OFFSETS: taps.offsets,
         Arg.VALUES: taps.values,
