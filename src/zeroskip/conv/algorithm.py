@@ -14,13 +14,15 @@ class Site:
     """Where a convolution happens: its operands in memory, the machine, and how many threads share the work.
 
     `x` is split by the strides (see `Planar.phases`) when the algorithm is `shifted` and the layer is strided.
+    `allocate` gives a buffer of so many bytes for the layer's own use: its content is undefined at first.
     """
 
     x: Operand
     y: Operand
     residual: Operand | None
     target: Target
-    threads: int = 1
+    threads: int
+    allocate: Callable[[int], int]
 
 
 @dataclass(frozen=True)

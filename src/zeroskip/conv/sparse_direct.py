@@ -36,7 +36,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     parsed = taps.parse_variant(variant)
     packed = taps.pack_sparse(problem, parsed, site.x.planar)
-    return (taps.call(problem, parsed, packed, **vars(site)),)
+    return (taps.call(problem, parsed, packed, site),)
 
 
 ALGORITHM = Algorithm(

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Operand, Planar, Scratch, Target
+from zeroskip.conv.algorithm import Site
 from zeroskip.conv.microkernel import Arg, Tile
 from zeroskip.conv.problem import Array, ConvProblem, blocked, rows_of
 
@@ -178,18 +179,9 @@ def _group_bounds(work: Array, groups: int) -> Array:
     return np.concatenate([[0], np.maximum.accumulate(cuts), [len(work)]]).astype(np.int32)
 
 
-def call(
-    problem: ConvProblem,
-    variant: Variant,
-    taps: PackedTaps,
-    *,
-    x: Operand,
-    y: Operand,
-    residual: Operand | None,
-    target: Target,
-    threads: int,
-) -> Call:
+def call(problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site) -> Call:
     """The convolution as one kernel call: y = activation(taps(x) + bias [+ residual])."""
+    x, y, residual, target, threads = site.x, site.y, site.residual, site.target, site.threads
     lanes, layout = target.lanes, y.planar
     panels = Panels(vectors_of(layout, lanes), variant.nv)
     tile = Tile(variant.mr, panels.nv, problem.activation, residual is not None, taps.segments > 1)

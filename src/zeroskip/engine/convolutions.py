@@ -26,18 +26,14 @@ class ConvSite:
     target: Target
     threads: int
 
-    def calls(self, algorithm: Algorithm, variant: str, split_buffer: int) -> tuple[Call, ...]:
-        """The kernel calls of one variant; a split input, where one is needed, goes to `split_buffer`."""
+    def calls(self, algorithm: Algorithm, variant: str, allocate: Callable[[int], int]) -> tuple[Call, ...]:
+        """The kernel calls of one variant; `allocate` makes buffers of so many bytes: a split input, workspace."""
         x, before = self.x, ()
         if self.split is not None and algorithm.shifted:
-            x = Operand(split_buffer, self.split)
+            x = Operand(allocate(self.split.bytes), self.split)
             before = (copy(self.x, x, pads=self.problem.pads[:2], target=self.target, threads=self.threads),)
-        site = Site(x, self.y, self.residual, self.target, self.threads)
+        site = Site(x, self.y, self.residual, self.target, self.threads, allocate)
         return before + algorithm.build(self.problem, variant, site)
-
-    def splits(self, algorithm: Algorithm) -> bool:
-        """Whether the algorithm needs the split input."""
-        return self.split is not None and algorithm.shifted
 
 
 @dataclass(frozen=True)
@@ -124,12 +120,7 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
     )
     choice = choose(node.name or node.outputs[0], site)
     algorithm = ALGORITHMS[choice.algorithm]
-    buffer = -1
-    if site.splits(algorithm):
-        assert split is not None
-        buffer = network.buffer(split.bytes)
-        network.touch(Operand(buffer, split))
-    network.emit(*site.calls(algorithm, choice.variant, buffer))
+    network.emit(*site.calls(algorithm, choice.variant, network.workspace))
     network.finish_step(
         node,
         algorithm=choice.algorithm,

@@ -73,6 +73,7 @@ class Context:
         self.bases = {buffer: start + offset for buffer, offset in plan.offsets.items()}
         self._scratch = allocate(plan.workspace_bytes)
         self._extra: list[Array] = []
+        self._added: dict[int, Array] = {}
         self.external = {
             buffer.source: number for number, buffer in enumerate(plan.buffers) if buffer.source is not None
         }
@@ -88,10 +89,10 @@ class Context:
         return int(self._scratch.ctypes.data)
 
     def add_buffer(self, number: int, size: int) -> None:
-        """Memory for a buffer that the plan does not place (a candidate's, while tuning)."""
-        memory = allocate(size)
-        self._extra.append(memory)
-        self.bases[number] = int(memory.ctypes.data)
+        """Memory for a buffer that the plan does not place (a candidate's, while tuning); a smaller one of that number goes."""
+        if number not in self._added or self._added[number].nbytes < size:
+            self._added[number] = allocate(size)
+        self.bases[number] = int(self._added[number].ctypes.data)
 
     def view(self, buffer: int, layout: Plain) -> Array:
         """A buffer's bytes as a float32 array."""

@@ -75,6 +75,12 @@ class Network:
         self.buffers.append(Buffer(size, source))
         return len(self.buffers) - 1
 
+    def workspace(self, size: int) -> int:
+        """A new buffer of `size` bytes that only the present step uses."""
+        number = self.buffer(size)
+        self._touched.append(number)
+        return number
+
     def planar_layout(self, value: str) -> Planar:
         """The planar layout of a value, from the geometry of its component."""
         return self.geometry.layout(value, self.image_shape(value))

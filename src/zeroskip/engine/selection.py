@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from zeroskip.codegen import Kernel, Target, load
 from zeroskip.codegen.runtime import ThreadPool
@@ -139,11 +140,14 @@ class Tuner:
 
     def _calls(self, layer: Layer, candidate: Candidate):  # type: ignore[no-untyped-def]
         site, algorithm = layer.site, ALGORITHMS[candidate.algorithm]
-        buffer = -2
-        if site.splits(algorithm):
-            assert site.split is not None
-            self.context.add_buffer(buffer, site.split.bytes)
-        return site.calls(algorithm, candidate.variant, buffer)
+        numbers = count(-2, -1)
+
+        def allocate(size: int) -> int:
+            number = next(numbers)
+            self.context.add_buffer(number, size)
+            return number
+
+        return site.calls(algorithm, candidate.variant, allocate)
 
     def _measure_layer(self, layer: Layer, external: dict[int, int]) -> tuple[Candidate, ...]:
         timed = []
