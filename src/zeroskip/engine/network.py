@@ -31,7 +31,7 @@ class Network:
     graph: Graph
     target: Target
     threads: int
-    geometry: Geometry = field(default_factory=Geometry)
+    geometry: Geometry = field(init=False)
     buffers: list[Buffer] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     homes: dict[str, Operand] = field(default_factory=dict)
@@ -41,6 +41,9 @@ class Network:
     _copies: dict[tuple[str, object], Operand] = field(default_factory=dict)
     _calls: list[Call | PythonCall] = field(default_factory=list)
     _touched: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.geometry = Geometry(self.target.lanes)
 
     # -- what the graph says ---------------------------------------------------------------------------------
 

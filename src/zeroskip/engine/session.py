@@ -6,7 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from zeroskip.engine.lowering import lower
 from zeroskip.engine.network import check_size
 from zeroskip.engine.plan import Array, Plan
 from zeroskip.engine.selection import Selector, Tuner
+from zeroskip.engine.weights import gather
 from zeroskip.errors import InputError, ModelError
 from zeroskip.graph import Graph, Value, bind, load, shape_inputs, simplify
 
@@ -210,7 +211,7 @@ class InferenceSession:
                 plan, _ = lower(graph, self._target, self._threads, selector.choose)
         except MemoryError as error:
             raise ModelError(f"{graph.name or 'the network'} does not fit into memory: {error}") from error
-        return plan
+        return replace(plan, steps=gather(plan.steps))
 
     def _tune(self, plan: Plan, selector: Selector) -> dict[str, Any]:
         """Measure what is not known, and remember it."""
