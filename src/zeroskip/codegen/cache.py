@@ -24,7 +24,9 @@ _warned: set[str] = set()
 
 def cache_directory() -> Path:
     """Where caches live: ``ZEROSKIP_CACHE_DIR``, or the platform's place for caches."""
-    return Path(os.environ.get("ZEROSKIP_CACHE_DIR") or platformdirs.user_cache_dir("zeroskip", appauthor=False))
+    return Path(
+        os.environ.get("ZEROSKIP_CACHE_DIR") or platformdirs.user_cache_dir("zeroskip", appauthor=False)
+    )
 
 
 def object_directory() -> Path:

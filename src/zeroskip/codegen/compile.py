@@ -74,7 +74,9 @@ def _compile_all(texts: list[str], names: list[str], target: Target) -> dict[str
     bodies = {names[i]: compile_text(texts[i], target) for i in shares[0]}
     for share, helper in running:
         bodies |= {names[i]: body for i, body in zip(share, _collect(helper, len(share)), strict=False)}
-    return {name: bodies.get(name) or compile_text(text, target) for name, text in zip(names, texts, strict=True)}
+    return {
+        name: bodies.get(name) or compile_text(text, target) for name, text in zip(names, texts, strict=True)
+    }
 
 
 def _start_helper(texts: list[str], target: Target) -> subprocess.Popen[bytes]:

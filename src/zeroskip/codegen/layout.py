@@ -108,7 +108,9 @@ class Planar:
 def _masks(layout: Planar, lanes: int) -> np.ndarray:
     position = np.arange(layout.plane // 4)
     row, column = np.divmod(position, layout.pitch)
-    pixel = (column < layout.width) & (row % layout.rows < layout.height) & (row < layout.images * layout.rows)
+    pixel = (
+        (column < layout.width) & (row % layout.rows < layout.height) & (row < layout.images * layout.rows)
+    )
     bits = np.packbits(pixel.reshape(-1, lanes), axis=1, bitorder="little")
     return np.ascontiguousarray(bits).view(np.uint16) if lanes == 16 else bits
 

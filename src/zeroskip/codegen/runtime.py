@@ -119,7 +119,9 @@ def _emit_run(b: Builder) -> None:
                 invoke(record, task)
             with together:
                 counter = _slot(record, Record.COUNTER)
-                draw, work, finished = (b.function.append_basic_block(n) for n in ("draw", "work", "finished"))
+                draw, work, finished = (
+                    b.function.append_basic_block(n) for n in ("draw", "work", "finished")
+                )
                 b.ir.branch(draw)
                 b.ir.position_at_end(draw)
                 task = _atomic_add(b, counter, 1)
@@ -150,7 +152,9 @@ def _emit_worker(b: Builder) -> None:
     """``worker(pool, _, thread)``: run each published program until told to stop."""
     pool = b.args
     epoch = _slot(pool, PoolSlot.EPOCH)
-    mutex, condition, sleepers = (_slot(pool, s) for s in (PoolSlot.MUTEX, PoolSlot.CONDITION, PoolSlot.SLEEPERS))
+    mutex, condition, sleepers = (
+        _slot(pool, s) for s in (PoolSlot.MUTEX, PoolSlot.CONDITION, PoolSlot.SLEEPERS)
+    )
     seen = b.var(b.int(0))
     idle, sleep, doze, awake, busy, leave = (
         b.function.append_basic_block(n) for n in ("idle", "sleep", "doze", "awake", "busy", "leave")
@@ -259,7 +263,9 @@ class ThreadPool:
         _native("zeroskip_prepare")(shared.ctypes.data, 0, 0)
         worker = _native("zeroskip_worker")
         workers = [
-            threading.Thread(target=_work, args=(worker, shared, number), name=f"zeroskip-{number}", daemon=True)
+            threading.Thread(
+                target=_work, args=(worker, shared, number), name=f"zeroskip-{number}", daemon=True
+            )
             for number in range(1, self.threads)
         ]
         for thread in workers:

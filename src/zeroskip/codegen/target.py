@@ -66,7 +66,14 @@ def resolve(name: str = "host") -> Target:
     arch = host_triple.split("-")[0]
     if name == "host":
         lanes, registers = _vectors(arch, host_features())
-        return Target("host", host_triple, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), lanes, registers)
+        return Target(
+            "host",
+            host_triple,
+            llvm.get_host_cpu_name(),
+            llvm.get_host_cpu_features().flatten(),
+            lanes,
+            registers,
+        )
     if name in X86_LEVELS:
         triple = host_triple if arch == "x86_64" else "x86_64-unknown-linux-gnu"
         lanes, registers = {"x86-64-v3": (8, 16), "x86-64-v4": (16, 32)}.get(name, (4, 16))
@@ -75,7 +82,9 @@ def resolve(name: str = "host") -> Target:
         llvm.Target.from_triple(name)
     except RuntimeError as error:
         levels = ", ".join(X86_LEVELS)
-        raise InputError(f"target {name!r} is unknown; expected 'host', one of {levels}, or an LLVM triple") from error
+        raise InputError(
+            f"target {name!r} is unknown; expected 'host', one of {levels}, or an LLVM triple"
+        ) from error
     lanes, registers = _vectors(name.split("-")[0], frozenset())
     return Target(name, name, "", "", lanes, registers)
 

@@ -16,7 +16,9 @@ TILES = (1, 2, 4)
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
     if not problem.depthwise:
-        return f"{problem.groups} groups for {problem.C} input channels; depthwise means one channel per group"
+        return (
+            f"{problem.groups} groups for {problem.C} input channels; depthwise means one channel per group"
+        )
     return depthwise.refuses((problem.K, problem.R, problem.S))
 
 

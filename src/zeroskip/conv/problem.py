@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+
 import numpy as np
 
 from zeroskip.codegen.activations import Activation

@@ -24,4 +24,6 @@ def find(name: str) -> Algorithm:
         return ALGORITHMS[name]
     close = get_close_matches(name, ALGORITHMS, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise AlgorithmError(f"no convolution algorithm is called {name!r}{hint} Known: auto, {', '.join(ALGORITHMS)}.")
+    raise AlgorithmError(
+        f"no convolution algorithm is called {name!r}{hint} Known: auto, {', '.join(ALGORITHMS)}."
+    )

@@ -76,7 +76,9 @@ def accepts(network: Network, node: Node) -> bool:
     if not network.images(*data) or weights is None or (bias and network.constant(bias) is None):
         return False
     activation = node.attr("activation")
-    return weights.dtype == "float32" and (not activation or activation[0] in ACTIVATIONS) and weights.size > 0
+    return (
+        weights.dtype == "float32" and (not activation or activation[0] in ACTIVATIONS) and weights.size > 0
+    )
 
 
 def _split_key(node: Node) -> tuple[str, str]:
@@ -116,7 +118,13 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         split = network.geometry.layout(_split_key(node), shape, problem.strides, problem.phases)
     residual_operand = network.planar(residual) if residual else None
     site = ConvSite(
-        problem, network.planar(x), network.output(node.outputs[0]), residual_operand, split, network.target, network.threads
+        problem,
+        network.planar(x),
+        network.output(node.outputs[0]),
+        residual_operand,
+        split,
+        network.target,
+        network.threads,
     )
     choice = choose(node.name or node.outputs[0], site)
     algorithm = ALGORITHMS[choice.algorithm]
@@ -136,5 +144,3 @@ def summary(p: ConvProblem) -> str:
     stride = f"/{p.strides[0]}" if p.strided else ""
     group = f", {p.groups} groups" if p.groups > 1 else ""
     return f"{p.C}x{p.H}x{p.W} -> {p.K}, {p.R}x{p.S}{stride}{group}, {100 * p.density:.0f} % dense"
-
-

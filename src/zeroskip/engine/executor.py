@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-
 import numpy as np
 
 from zeroskip.codegen import Address, Call, Plain, Scratch, load
@@ -142,7 +141,9 @@ class Context:
                 outputs[name] = objects[source]
         self._views.clear()
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> tuple[dict[int, int], Objects]:
+    def bind(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> tuple[dict[int, int], Objects]:
         """Addresses of the caller's arrays by buffer, and the objects that Python steps start from."""
         external: dict[int, int] = {}
         for (kind, name), number in self.external.items():
@@ -156,6 +157,8 @@ class Context:
     def fresh_outputs(self) -> dict[str, Array]:
         """New arrays for the outputs that native code writes."""
         shapes = self.plan.output_shapes
-        return {name: np.empty(shape, np.float32) for name, shape in shapes.items() if ("output", name) in self.external}
-
-
+        return {
+            name: np.empty(shape, np.float32)
+            for name, shape in shapes.items()
+            if ("output", name) in self.external
+        }

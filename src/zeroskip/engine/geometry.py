@@ -74,9 +74,7 @@ class Geometry:
         pitch = self._pitch(component)
         lead = component.top * pitch + component.left
         images, channels, height, width = shape
-        return Planar(
-            images, channels, height, width, pitch, component.rows, lead, step=step, phases=phases
-        )
+        return Planar(images, channels, height, width, pitch, component.rows, lead, step=step, phases=phases)
 
     def _pitch(self, component: _Component) -> int:
         """The pitch needed, or the next multiple of a vector where that costs next to nothing."""

@@ -123,9 +123,7 @@ class Network:
         """The value as a row-major array."""
         return self.converted(value, Plain(self.shape(value)))
 
-    def converted(
-        self, value: str, layout: Planar | Plain, pads: tuple[int, int] = (0, 0)
-    ) -> Operand:
+    def converted(self, value: str, layout: Planar | Plain, pads: tuple[int, int] = (0, 0)) -> Operand:
         """The value in `layout`, copied there if it does not live so; `pads` as in `ops.copy`."""
         home = self._home(value)
         if home.layout == layout and pads == (0, 0):

@@ -84,7 +84,9 @@ def predict(problem: ConvProblem, target: Target, algorithm: str = "auto") -> tu
             candidates.append(Candidate(row.name, reason=reason))
             continue
         for variant in row.variants(problem, target):
-            candidates.append(Candidate(row.name, variant, predicted_cycles=row.cycles(problem, variant, target)))
+            candidates.append(
+                Candidate(row.name, variant, predicted_cycles=row.cycles(problem, variant, target))
+            )
     return tuple(candidates)
 
 
@@ -108,7 +110,9 @@ class Tuner:
     layers: Mapping[str, Layer]
     known: Mapping[str, tuple[Candidate, ...]]
 
-    def run(self, progress: Callable[[int, int, str], None] | None = None) -> dict[store.LayerKey, tuple[Candidate, ...]]:
+    def run(
+        self, progress: Callable[[int, int, str], None] | None = None
+    ) -> dict[store.LayerKey, tuple[Candidate, ...]]:
         """Measured candidates of every layer that was not known, by key."""
         found: dict[store.LayerKey, tuple[Candidate, ...]] = {}
         outputs = self.context.fresh_outputs()

@@ -61,7 +61,13 @@ class NodeArg:
     type: str
 
 
-_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bool": "bool", "bfloat16": "bfloat16"}
+_TYPES = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "float16",
+    "bool": "bool",
+    "bfloat16": "bfloat16",
+}
 
 
 def _node_arg(value: Value) -> NodeArg:
@@ -104,7 +110,10 @@ class InferenceSession:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] | bytes | Graph, options: SessionOptions | None = None, **unknown: Any
+        self,
+        model: str | os.PathLike[str] | bytes | Graph,
+        options: SessionOptions | None = None,
+        **unknown: Any,
     ) -> None:
         if unknown:
             raise InputError(f"InferenceSession takes (model, options); got {', '.join(unknown)} as well")
@@ -161,7 +170,9 @@ class InferenceSession:
     def plan(self) -> Plan:
         """The plan of the latest shapes: what runs where, and why."""
         if self._latest is None:
-            raise InputError("this network has no plan yet, since its input shapes are symbolic; call run first")
+            raise InputError(
+                "this network has no plan yet, since its input shapes are symbolic; call run first"
+            )
         return self._latest
 
     # -- making plans --------------------------------------------------------------------------------------------
@@ -243,7 +254,9 @@ class InferenceSession:
         missing = [name for name in names if name not in inputs]
         if unknown or missing:
             parts = [f"missing {missing}" if missing else "", f"unknown {unknown}" if unknown else ""]
-            raise InputError(f"inputs: {' and '.join(p for p in parts if p)}; the network's inputs are {list(names)}")
+            raise InputError(
+                f"inputs: {' and '.join(p for p in parts if p)}; the network's inputs are {list(names)}"
+            )
         return {name: self._array(self.graph.values[name], inputs[name]) for name in names}
 
     def _array(self, value: Value, given: Array) -> Array:
@@ -254,12 +267,15 @@ class InferenceSession:
         shape = value.shape
         if shape is not None:
             fits = len(shape) == given.ndim and all(
-                not isinstance(size, int) or size == there for size, there in zip(shape, given.shape, strict=True)
+                not isinstance(size, int) or size == there
+                for size, there in zip(shape, given.shape, strict=True)
             )
             if not fits:
                 wanted = "x".join("?" if size is None else str(size) for size in shape)
                 got = "x".join(map(str, given.shape))
-                raise InputError(f"input {value.name!r}: expected shape {wanted or 'scalar'}, got {got or 'scalar'}")
+                raise InputError(
+                    f"input {value.name!r}: expected shape {wanted or 'scalar'}, got {got or 'scalar'}"
+                )
             if given.ndim and given.shape[0] == 0 and not isinstance(shape[0], int):
                 raise InputError(f"input {value.name!r}: the batch is 0; give at least one image")
         return np.ascontiguousarray(given).reshape(given.shape)
@@ -269,7 +285,9 @@ class InferenceSession:
             return self.graph.outputs
         unknown = [name for name in output_names if name not in self.graph.outputs]
         if unknown:
-            raise InputError(f"outputs: unknown {unknown}; the network's outputs are {list(self.graph.outputs)}")
+            raise InputError(
+                f"outputs: unknown {unknown}; the network's outputs are {list(self.graph.outputs)}"
+            )
         return output_names
 
 

@@ -59,13 +59,17 @@ def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
     try:
         with closing(_connect(path)) as connection:
             for key in keys:
-                row = connection.execute("SELECT candidates FROM choices WHERE key = ?", (key.text,)).fetchone()
+                row = connection.execute(
+                    "SELECT candidates FROM choices WHERE key = ?", (key.text,)
+                ).fetchone()
                 if row is not None:
                     found[key.text] = tuple(Candidate(**entry) for entry in json.loads(row[0]))
     except sqlite3.OperationalError as error:
         _warn(f"the tuning store {path} cannot be read ({error}); layers are tuned anew")
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-        _warn(f"the tuning store {path} is damaged ({error}); it was moved to {path}.damaged, layers are tuned anew")
+        _warn(
+            f"the tuning store {path} is damaged ({error}); it was moved to {path}.damaged, layers are tuned anew"
+        )
         _put_aside(path)
         return {}
     return found
@@ -83,7 +87,9 @@ def write(choices: dict[LayerKey, tuple[Candidate, ...]]) -> None:
             rows = [(key.text, json.dumps([asdict(c) for c in found])) for key, found in choices.items()]
             connection.executemany("INSERT OR REPLACE INTO choices VALUES (?, ?)", rows)
     except (sqlite3.Error, OSError) as error:
-        _warn(f"the tuning store {path} cannot be written ({error}); set ZEROSKIP_CACHE_DIR to a writable folder")
+        _warn(
+            f"the tuning store {path} cannot be written ({error}); set ZEROSKIP_CACHE_DIR to a writable folder"
+        )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -35,8 +35,11 @@ def _activation(network: Network, node: Node) -> Activation | None:
 def _unary_accepts(network: Network, node: Node) -> bool:
     x = node.inputs[0]
     plain_numbers = node.op != "Gelu" or node.attr("approximate", "none") == "none"
-    return network.floats(x, node.outputs[0]) and 0 not in network.shape(x) and plain_numbers and (
-        _activation(network, node) is not None
+    return (
+        network.floats(x, node.outputs[0])
+        and 0 not in network.shape(x)
+        and plain_numbers
+        and (_activation(network, node) is not None)
     )
 
 
@@ -57,7 +60,9 @@ def _emit_unary(network: Network, node: Node) -> None:
     if activation[0] == "Gelu":
         activation = ("Gelu",)
     network.emit(
-        elementwise.unary(source, network.output(y), activation, target=network.target, threads=network.threads)
+        elementwise.unary(
+            source, network.output(y), activation, target=network.target, threads=network.threads
+        )
     )
 
 
@@ -116,4 +121,4 @@ def _emit_binary(network: Network, node: Node) -> None:
 _unary = Row(_unary_accepts, _emit_unary, _unary_geometry, _unary_planar)
 _binary = Row(_binary_accepts, _emit_binary, _binary_geometry, _binary_planar)
 
-ROWS = {name: _unary for name in (*_UNARY, "Clip")} | {name: _binary for name in BINARY}
+ROWS = dict.fromkeys((*_UNARY, "Clip"), _unary) | dict.fromkeys(BINARY, _binary)

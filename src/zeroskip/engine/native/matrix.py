@@ -26,7 +26,11 @@ def _gemm_accepts(network: Network, node: Node) -> bool:
     if node.attr("transA", 0) or weights.dtype != np.float32 or 0 in network.shape(data[0]):
         return False
     constant = network.constant(bias) if bias else None
-    if bias and (constant is None or constant.size not in (1, network.shape(data[1])[-1]) or constant.shape[:-1] not in ((), (1,))):
+    if bias and (
+        constant is None
+        or constant.size not in (1, network.shape(data[1])[-1])
+        or constant.shape[:-1] not in ((), (1,))
+    ):
         return False
     activation = node.attr("activation")
     return not activation or activation[0] in ACTIVATIONS

@@ -32,7 +32,9 @@ def _rewrite(node: Node, e: Editor) -> bool:
     inputs = (
         affine.source,
         e.add_constant(f"{node.outputs[0]}.scale", weights),
-        e.add_constant(f"{node.outputs[0]}.shift", np.broadcast_to(affine.shift, (channels,)).astype(np.float32)),
+        e.add_constant(
+            f"{node.outputs[0]}.shift", np.broadcast_to(affine.shift, (channels,)).astype(np.float32)
+        ),
     )
     ones = (1,) * spatial
     attributes = {
