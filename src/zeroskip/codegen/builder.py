@@ -236,6 +236,12 @@ class Builder:
         function = self._declare(name, kind)
         self.ir.call(function, [value.value, pointer.value, ir.Constant(I32, 4), mask.value])
 
+    def prefetch(self, pointer: Expr) -> None:
+        """Ask for the cache line at `pointer`, which will be read."""
+        kind = ir.FunctionType(VOID, [PTR, I32, I32, I32])
+        numbers = [ir.Constant(I32, value) for value in (0, 3, 1)]
+        self.ir.call(self._declare("llvm.prefetch.p0", kind), [pointer.value, *numbers])
+
     def mask_bits(self, pointer: Expr) -> Expr:
         """A lane mask from the bits stored at `pointer` (a byte, or two for sixteen lanes)."""
         width = I16 if self.lanes == 16 else I8

@@ -16,7 +16,7 @@ from zeroskip.ops.copy import copy
 
 @dataclass(frozen=True, eq=False)
 class ConvSite:
-    """A convolution in its network: the problem, its operands, and the layout of its input split by strides."""
+    """A convolution in its network: the problem, operands, and the layout of the input split by strides."""
 
     problem: ConvProblem
     x: Operand
@@ -27,8 +27,9 @@ class ConvSite:
     threads: int
 
     def calls(self, algorithm: Algorithm, variant: str, allocate: Callable[[int], int]) -> tuple[Call, ...]:
-        """The kernel calls of one variant; `allocate` makes buffers of so many bytes: a split input, workspace."""
-        x, before = self.x, ()
+        """The kernel calls of one variant; `allocate` makes buffers of so many bytes."""
+        x = self.x
+        before: tuple[Call, ...] = ()
         if self.split is not None and algorithm.shifted:
             x = Operand(allocate(self.split.bytes), self.split)
             before = (copy(self.x, x, pads=self.problem.pads[:2], target=self.target, threads=self.threads),)

@@ -51,7 +51,7 @@ class Program:
         return block
 
     def run(self, external: Mapping[int, int], pool: ThreadPool | None) -> None:
-        """Run with the caller's buffers at `external` addresses, on the pool's threads or on this one alone."""
+        """Run with the caller's buffers at `external` addresses, on the pool's threads or this one alone."""
         for block, slot, buffer, offset in self.patches:
             block[slot] = external[buffer] + offset
         if pool is None:
@@ -88,7 +88,7 @@ class Context:
         return int(self._scratch.ctypes.data)
 
     def add_buffer(self, number: int, size: int) -> None:
-        """Memory for a buffer that the plan does not place (a candidate's, while tuning); a smaller one of that number goes."""
+        """Memory for a buffer that is not in the plan (a candidate's); a smaller one of its number goes."""
         if number not in self._added or self._added[number].nbytes < size:
             self._added[number] = allocate(size)
         self.bases[number] = int(self._added[number].ctypes.data)
@@ -117,7 +117,7 @@ class Context:
         return groups
 
     def run(self, inputs: Mapping[str, Array], outputs: dict[str, Array], pool: ThreadPool | None) -> None:
-        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced where Python computes them."""
+        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced by Python's."""
         if self._groups is None:
             self._groups = self.programs(self.plan.steps)
         self.run_groups(self._groups, inputs, outputs, pool)

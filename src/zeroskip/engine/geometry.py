@@ -1,7 +1,8 @@
 """Which planar values share a geometry, and how wide and tall it must be.
 
-A tap is one offset only if a convolution's input and output planes have the same pitch and rows. So values joined
-by convolutions, additions and concatenations form a component; its pitch and rows are the largest any member needs.
+A tap is one offset only if a convolution's input and output planes have the same pitch and rows. So values
+joined by convolutions, additions and concatenations form a component; its pitch and rows are the largest any
+member needs.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Geometry:
             assert a is self._component[first]
 
     def need(self, key: Hashable, pitch: int, rows: int, top: int = 0, left: int = 0) -> None:
-        """The value needs at least this pitch, these rows per image, and this padding before its first pixel."""
+        """The value needs at least this pitch, these rows per image, this padding before its first pixel."""
         component = self._component[self._find(key)]
         component.pitch, component.rows = max(component.pitch, pitch), max(component.rows, rows)
         component.top, component.left = max(component.top, top), max(component.left, left)

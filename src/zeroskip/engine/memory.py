@@ -45,7 +45,7 @@ def place(lifetimes: dict[int, Lifetime]) -> tuple[dict[int, int], int]:
 
 
 def allocate(size: int) -> np.ndarray[Any, Any]:
-    """`size` zero bytes plus slack on both sides, aligned to cache lines; huge pages where the system gives them.
+    """`size` zero bytes plus slack on both sides, aligned to cache lines; huge pages where there are any.
 
     Raises `MemoryError` where the system refuses.
     """

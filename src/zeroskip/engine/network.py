@@ -89,7 +89,7 @@ class Network:
         return self.geometry.layout(value, self.image_shape(value))
 
     def output(self, value: str) -> Operand:
-        """The operand that the present node is to write: a place in a concatenation, or a buffer of its own."""
+        """The operand that the present node is to write: a place in a concatenation, or its own buffer."""
         if value not in self.planar_values:
             layout = Plain(self.shape(value))
             return self._settle(value, Operand(self.buffer(layout.bytes), layout))
@@ -113,7 +113,7 @@ class Network:
         """`value` is the memory of `operand` seen with another shape."""
         self._settle(value, operand)
 
-    # -- reading values in the form a kernel wants -------------------------------------------------------------
+    # -- reading values in the form a kernel wants -----------------------------------------------------------
 
     def planar(self, value: str) -> Operand:
         """The value as planes in its component's geometry."""
@@ -200,10 +200,10 @@ def check_size(network: Network, limit: int | None) -> None:
     if limit is None:
         return
     largest = max(network.graph.nodes, key=lambda n: _bytes(network, n), default=None)
-    if largest is not None and _bytes(network, largest) > limit:
+    if largest is not None and (size := _bytes(network, largest)) > limit:
         raise ModelError(
-            f"the activations of {largest.op} {largest.name!r} take {_bytes(network, largest) / 1e9:.1f} GB, but this "
-            f"machine has {limit / 1e9:.1f} GB; use a smaller batch or input"
+            f"the activations of {largest.op} {largest.name!r} take {size / 1e9:.1f} GB, but this machine "
+            f"has {limit / 1e9:.1f} GB; use a smaller batch or input"
         )
 
 

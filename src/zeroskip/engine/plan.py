@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from zeroskip.codegen import Call, Plain, Target
+from zeroskip.engine import explanation
 from zeroskip.engine.memory import Lifetime, place
+from zeroskip.errors import InputError
 
 Array = np.ndarray[Any, Any]
 Objects = dict[str, Array]
@@ -18,7 +21,7 @@ Objects = dict[str, Array]
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
-    """Memory of the plan. `source` says what it is bound to at run time: an input or output of the network."""
+    """Memory of the plan; `source` is the network's input or output that it is bound to at run time."""
 
     bytes: int
     source: tuple[str, str] | None = None
@@ -107,11 +110,17 @@ class Plan:
         return max(scratch, default=0) * self.threads
 
     def step(self, name: str) -> Step:
-        """The step of the node called `name`; `KeyError` where there is none."""
+        """The step of the node called `name`; `InputError` where there is none."""
         for step in self.steps:
             if step.name == name:
                 return step
-        raise KeyError(name)
+        close = get_close_matches(name, [step.name for step in self.steps], 3)
+        hint = f"did you mean {', '.join(map(repr, close))}?" if close else "plan.explain() lists them"
+        raise InputError(f"the plan has no step called {name!r}; {hint}")
+
+    def explain(self, layer: str | None = None) -> str:
+        """What runs and why, as text: the whole plan a line per step, or one layer with every candidate."""
+        return explanation.of_layer(self.step(layer)) if layer is not None else explanation.of_plan(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything `explain` says, for JSON."""

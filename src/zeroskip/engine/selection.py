@@ -83,21 +83,20 @@ def predict(problem: ConvProblem, target: Target, algorithm: str = "auto") -> tu
         if reason:
             candidates.append(Candidate(row.name, reason=reason))
             continue
-        for variant in row.variants(problem, target):
-            candidates.append(
-                Candidate(row.name, variant, predicted_cycles=row.cycles(problem, variant, target))
-            )
+        candidates.extend(
+            Candidate(row.name, variant, predicted_cycles=row.cycles(problem, variant, target))
+            for variant in row.variants(problem, target)
+        )
     return tuple(candidates)
 
 
 def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:
-    """The variants that may win: near the best prediction, and at least the best of every algorithm near it."""
+    """The variants that may win: those predicted near the best, and the best of every algorithm near it."""
     possible = sorted((c for c in candidates if not c.reason), key=lambda c: c.predicted_cycles or 0.0)
     limit = HOPELESS * (possible[0].predicted_cycles or 0.0)
     near = [c for c in possible if (c.predicted_cycles or 0.0) <= limit]
     firsts = {c.algorithm: c for c in reversed(near)}
-    chosen = [c for c in near if firsts[c.algorithm] is c or c in near[:MEASURED_AT_MOST]]
-    return chosen
+    return [c for c in near if firsts[c.algorithm] is c or c in near[:MEASURED_AT_MOST]]
 
 
 @dataclass(eq=False)

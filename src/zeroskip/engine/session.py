@@ -34,11 +34,11 @@ class SessionOptions:
 
     Args:
         threads: worker threads, the caller's included; 0 means all processors this process may use.
-        algorithm: ``"auto"``, or the name of a convolution algorithm to force on every layer (`zs.algorithms()`).
+        algorithm: ``"auto"``, or the convolution algorithm (`zs.algorithms()`) to force on every layer.
         target: ``"host"``, or an x86-64 level such as ``"x86-64-v3"`` that this machine can run.
         tune: measure the candidates of layers that the tuning store does not know.
-        shapes: input name to shape, for preparing a plan when the session opens; symbolic dimensions are else 1
-            where they come first (the batch), and the plan is made at the first run where others are symbolic.
+        shapes: input name to shape, for preparing a plan when the session opens; else a symbolic first
+            dimension (the batch) is 1, and where others are symbolic the plan is made at the first run.
         calibration: input name to array, on which tuning measures; else standard normal numbers.
         progress: called as progress(done, total, step name) while tuning.
     """
@@ -133,7 +133,7 @@ class InferenceSession:
         if shapes is not None:
             self._ready(shapes, {})
 
-    # -- what onnxruntime's sessions have ----------------------------------------------------------------------
+    # -- what onnxruntime's sessions have --------------------------------------------------------------------
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs, in order."""
@@ -146,7 +146,7 @@ class InferenceSession:
     def run(self, output_names: Sequence[str] | None, inputs: Mapping[str, Array]) -> list[Array]:
         """The named outputs (all where `output_names` is None) for these inputs, as new arrays.
 
-        Raises `InputError` for a missing, unknown or mistyped input, a wrong rank or size, or an unknown output.
+        Raises `InputError` for a missing, unknown or mistyped input, a wrong shape, or an unknown output.
         """
         arrays = self._checked(inputs)
         wanted = self._wanted(output_names)
@@ -175,7 +175,7 @@ class InferenceSession:
             )
         return self._latest
 
-    # -- making plans --------------------------------------------------------------------------------------------
+    # -- making plans ----------------------------------------------------------------------------------------
 
     def _opening_shapes(self) -> dict[str, tuple[int, ...]] | None:
         if self.options.shapes is not None:
@@ -244,7 +244,7 @@ class InferenceSession:
                 arrays[name] = np.ascontiguousarray(random.standard_normal(shape), dtype)
         return arrays
 
-    # -- checking what comes in ------------------------------------------------------------------------------------
+    # -- checking what comes in ------------------------------------------------------------------------------
 
     def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         names = self.graph.inputs

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import warnings
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,7 +68,8 @@ def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
         _warn(f"the tuning store {path} cannot be read ({error}); layers are tuned anew")
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
         _warn(
-            f"the tuning store {path} is damaged ({error}); it was moved to {path}.damaged, layers are tuned anew"
+            f"the tuning store {path} is damaged ({error}); "
+            f"it was moved to {path}.damaged, layers are tuned anew"
         )
         _put_aside(path)
         return {}
@@ -88,20 +89,18 @@ def write(choices: dict[LayerKey, tuple[Candidate, ...]]) -> None:
             connection.executemany("INSERT OR REPLACE INTO choices VALUES (?, ?)", rows)
     except (sqlite3.Error, OSError) as error:
         _warn(
-            f"the tuning store {path} cannot be written ({error}); set ZEROSKIP_CACHE_DIR to a writable folder"
+            f"the tuning store {path} cannot be written ({error}); "
+            "set ZEROSKIP_CACHE_DIR to a writable folder"
         )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS)
-    return connection
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS)
 
 
 def _put_aside(path: Path) -> None:
-    try:
+    with suppress(OSError):  # the next write will say that the store cannot be written
         path.replace(path.with_name(path.name + ".damaged"))
-    except OSError:
-        pass  # the next write will say that the store cannot be written
 
 
 def _warn(message: str) -> None:

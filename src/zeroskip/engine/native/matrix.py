@@ -12,8 +12,8 @@ from zeroskip.ops import gemm
 from zeroskip.ops.lrn import lrn
 from zeroskip.ops.softmax import softmax
 
-# Gathering runs at one input per cycle: below this density skipping zeros wins even where dense weights come from
-# the last cache; weights that do not fit it are worth skipping up to the second density (see ops/gemm.py).
+# Gathering runs at one input per cycle: below this density skipping zeros wins even where dense weights come
+# from the last cache; weights that do not fit it are worth skipping up to the second density (ops/gemm.py).
 SPARSE_BELOW, SPARSE_BELOW_FAR = 0.13, 0.5
 LAST_CACHE = 24 << 20
 
