@@ -1,13 +1,13 @@
 """How tensors lie in memory: the agreement between kernels about borders, pitch and order.
 
-`Planar` is the layout of convolutions. A tensor of N images, C channels, H rows and W columns is C *planes*, one
-after the other; a plane holds the channel's N images below each other; an image is `rows` >= H rows of `pitch`
->= W floats. What is not a pixel is zero: the columns right of a row serve as the left padding of the next row,
-the rows below an image as the top padding of the next image, and the end of a plane as the top padding of the
-next plane (Park et al. 2017 pad this way). A *lead* of zeros precedes the first plane.
+`Planar` is the layout of convolutions. A tensor of N images, C channels, H rows and W columns is C *planes*,
+one after the other; a plane holds the channel's N images below each other; an image is `rows` >= H rows of
+`pitch` >= W floats. What is not a pixel is zero: the columns right of a row serve as the left padding of the
+next row, the rows below an image as the top padding of the next image, and the end of a plane as the top
+padding of the next plane (Park et al. 2017 pad this way). A *lead* of zeros precedes the first plane.
 
-So a shift by (r, s) is an offset of ``r*pitch + s`` floats, batches are more rows, and joining tensors by channel
-is putting planes after each other.
+So a shift by (r, s) is an offset of ``r*pitch + s`` floats, batches are more rows, and joining tensors by
+channel is putting planes after each other.
 
     plane c:  image 0:  x x x x 0      pitch = W+1
                         x x x x 0
@@ -39,8 +39,8 @@ def round_up(value: int, multiple: int) -> int:
 class Planar:
     """Planes of padded images; all sizes in floats unless they say bytes.
 
-    `step` and `phases` describe an input split for strides: with step (2, 2), plane ``c*len(phases) + i`` holds the
-    pixels of the *padded* image whose row and column are `phases[i]` modulo the step.
+    `step` and `phases` describe an input split for strides: with step (2, 2), plane ``c*len(phases) + i``
+    holds the pixels of the *padded* image whose row and column are `phases[i]` modulo the step.
     """
 
     images: int
@@ -60,7 +60,7 @@ class Planar:
 
     @cached_property
     def plane(self) -> int:
-        """Bytes from one plane to the next: an odd number of cache lines, so that planes spread over cache sets.
+        """Bytes from one plane to the next: an odd number of cache lines, to spread planes over cache sets.
 
         After the last vector with pixels there is room for the next plane's lead.
         """
@@ -93,7 +93,7 @@ class Planar:
         return ((self.images - 1) * self.rows + self.height - 1) * self.pitch + self.width
 
     def masks(self, lanes: int) -> np.ndarray:
-        """One bit per float of a plane, grouped by vectors of `lanes`: is it a pixel? (uint16 for 16 lanes, else uint8)."""
+        """One bit per float of a plane, by vectors: is it a pixel? uint16 where `lanes` is 16, else uint8."""
         return _masks(self, lanes)
 
     def same_geometry(self, other: Layout) -> bool:

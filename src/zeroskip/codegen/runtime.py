@@ -1,8 +1,9 @@
 """The native run loop: programs of kernel calls, and worker threads that wait for them without Python.
 
-A *program* is an array of 64-bit slots: a header, then one record per call. Every participating thread walks the
-same records; it draws task numbers from the record's counter until they run out and then waits at a barrier for
-the others. Workers spin for a bounded time between programs and then sleep on a condition variable.
+A *program* is an array of 64-bit slots: a header, then one record per call. Every participating thread walks
+the same records; it draws task numbers from the record's counter until they run out and then waits at a
+barrier for the others. Workers spin for a bounded time between programs and then sleep on a condition
+variable.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from enum import IntEnum
 from functools import cache
 from typing import Any
@@ -86,7 +88,7 @@ def _pause(b: Builder) -> None:
         b.ir.call(_declare(b, "llvm.aarch64.hint", VOID, I32), [ir.Constant(I32, 1)])
 
 
-def _spin_until(b: Builder, ready: Any, spins: int) -> Expr:
+def _spin_until(b: Builder, ready: Callable[[], Expr], spins: int) -> Expr:
     """Poll `ready()` up to `spins` times; whether it came true."""
     tries = b.var(b.int(0))
     loop, done = (b.function.append_basic_block(name) for name in ("spin", "spun"))
@@ -194,7 +196,7 @@ def _call_run(b: Builder, pool: Expr, thread: Expr) -> None:
 
 
 def _emit_launch(b: Builder) -> None:
-    """``launch(pool, join, _)``: publish the pool's program and take part as thread 0; without `join`, its stop."""
+    """``launch(pool, join, _)``: publish the pool's program and take part; without `join`, its stop."""
     pool = b.args
     with b.when(b.task > 0):
         program = b.load_pointer(_slot(pool, PoolSlot.PROGRAM))
@@ -259,7 +261,7 @@ class ThreadPool:
     def _start(self) -> None:
         self._owner = os.getpid()
         shared = np.zeros(PoolSlot.SIZE, np.int64)
-        shared[PoolSlot.RUN] = ctypes.cast(_native("zeroskip_run"), ctypes.c_void_p).value
+        shared[PoolSlot.RUN] = ctypes.cast(_native("zeroskip_run"), ctypes.c_void_p).value or 0
         _native("zeroskip_prepare")(shared.ctypes.data, 0, 0)
         worker = _native("zeroskip_worker")
         workers = [

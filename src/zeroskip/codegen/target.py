@@ -17,8 +17,8 @@ _LEVEL_NEEDS = {"x86-64-v2": "sse4.2", "x86-64-v3": "avx2", "x86-64-v4": "avx512
 class Target:
     """What the code generator knows of a machine.
 
-    `lanes` is the number of float32 values in the widest vector worth using, `registers` how many such vectors
-    there are.
+    `lanes` is the number of float32 values in the widest vector worth using, `registers` how many such
+    vectors there are.
     """
 
     name: str
@@ -59,7 +59,7 @@ def _vectors(arch: str, features: frozenset[str]) -> tuple[int, int]:
 def resolve(name: str = "host") -> Target:
     """The target called `name`: ``"host"``, an x86-64 level such as ``"x86-64-v3"``, or an LLVM triple.
 
-    Raises `InputError` for a name that LLVM does not know, or for a level this machine cannot be asked to run.
+    Raises `InputError` for a name that LLVM does not know, or for a level this machine cannot run.
     """
     _initialise_llvm()
     host_triple = llvm.get_process_triple()

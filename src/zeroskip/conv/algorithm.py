@@ -13,8 +13,8 @@ from zeroskip.conv.problem import ConvProblem
 class Site:
     """Where a convolution happens: its operands in memory, the machine, and how many threads share the work.
 
-    `x` is split by the strides (see `Planar.phases`) when the algorithm is `shifted` and the layer is strided.
-    `allocate` gives a buffer of so many bytes for the layer's own use: its content is undefined at first.
+    `x` is split by the strides (see `Planar.phases`) when the algorithm is `shifted` and the layer is
+    strided. `allocate` gives a buffer of so many bytes for the layer's own use, undefined at first.
     """
 
     x: Operand
@@ -29,9 +29,9 @@ class Site:
 class Algorithm:
     """A named way to do a convolution.
 
-    `refuses` says in words why a layer cannot be done, or None. `variants` lists its parameter choices as text,
-    `build` makes the kernel calls of one, `cycles` predicts its time (only ratios matter). `shifted` algorithms
-    read planes split by strides; the others read the input as it is.
+    `refuses` says in words why a layer cannot be done, or None. `variants` lists its parameter choices as
+    text, `build` makes the kernel calls of one, `cycles` predicts its time (only ratios matter). `shifted`
+    algorithms read planes split by strides; the others read the input as it is.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Block-sparse convolution: blocks of 2, 4 or 8 output channels share one list of taps.
 
 Elsen et al., CVPR 2020, and XNNPACK: an input vector is loaded once for the whole block; weights of a block
-that are zero are stored and multiplied, so it pays where blocks are nearly full or nearly empty. Channels with
-similar zeros are put together first (`conv.clustering`).
+that are zero are stored and multiplied, so it pays where blocks are nearly full or nearly empty. Channels
+with similar zeros are put together first (`conv.clustering`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Putting output channels with similar zeros into the same block, so that blocks have few zeros inside.
 
 A block multiplies every tap that any of its channels has. Really pruned layers have channels that look alike:
-on a pruned AlexNet, blocks of 4 drop from 2.5 to 1.5 times the non-zeros; randomly pruned ones from 3.4 to 3.0.
+on a pruned AlexNet, blocks of 4 drop from 2.5 to 1.5 times the non-zeros; at random from 3.4 to 3.0.
 """
 
 from __future__ import annotations

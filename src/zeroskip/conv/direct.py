@@ -1,4 +1,4 @@
-"""Dense direct convolution, no lowering: every tap is an offset into the padded input (cf. Zhang et al. 2018).
+"""Dense direct convolution, no lowering: every tap is an offset into the padded input (cf. Zhang 2018).
 
 Loop order, outermost first: panel of pixels, segment of input channels, block of output channels, tap; the
 register tile is MR output channels by NV vectors of pixels. The paper keeps output channels in the vector

@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from zeroskip.codegen.activations import Activation
-from zeroskip.conv.clustering import Array, cluster
+from zeroskip.conv.clustering import Array as Array
+from zeroskip.conv.clustering import cluster
 
 # Fuller layers have nothing to gain from ordering their channels.
 DENSE = 0.9
@@ -99,13 +100,16 @@ class ConvProblem:
         return {}
 
     def order(self, block: int) -> Array:
-        """Output channels as (groups, K/groups), each group's ordered so that blocks of `block` have few zeros."""
+        """Output channels as (groups, K/groups), ordered in each so that blocks of `block` have few zeros."""
         if block not in self._orders:
             there = (self.w != 0).reshape(self.groups, self.K // self.groups, -1)
             natural = np.arange(self.K).reshape(self.groups, -1)
-            if block > 1 and self.density < DENSE:
-                natural = natural[:, :1] + np.stack([cluster(group, block) for group in there])
-            self._orders[block] = natural
+            clustered = block > 1 and self.density < DENSE
+            self._orders[block] = (
+                natural[:, :1] + np.stack([cluster(group, block) for group in there])
+                if clustered
+                else natural
+            )
         return self._orders[block]
 
     def block_taps(self, block: int) -> int:
@@ -116,7 +120,7 @@ class ConvProblem:
 
     @cached_property
     def signature(self) -> str:
-        """The layer as text: everything but the weights' values, and of them only how many and in what blocks."""
+        """The layer as text: of the weights only how many are not zero, and in what blocks."""
         act = "" if not self.activation else "_".join(map(str, self.activation))
         shape = f"n{self.N}c{self.C}h{self.H}w{self.W}k{self.K}r{self.R}s{self.S}"
         where = f"st{self.strides}p{self.pads}d{self.dilations}g{self.groups}".replace(" ", "")
@@ -138,7 +142,7 @@ def blocked(problem: ConvProblem, block: int, weights: Array | None = None, natu
     """
     per_group = problem.K // problem.groups
     blocks = -(-per_group // block)
-    w = (problem.w if weights is None else weights).reshape(problem.K, -1)
+    w: Array = (problem.w if weights is None else weights).reshape(problem.K, -1)
     w = w if natural else w[problem.order(block).reshape(-1)]
     w = w.reshape(problem.groups, per_group, -1)
     missing = blocks * block - per_group

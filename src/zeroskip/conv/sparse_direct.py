@@ -1,7 +1,7 @@
 """Direct sparse convolution: each output channel lists its non-zero weights and their offsets into the input.
 
-Park et al., ICLR 2017: CSR rows "stretched" over the padded input, so that the column index of weight (c, r, s)
-is its offset; one broadcast weight then serves a whole run of pixels.
+Park et al., ICLR 2017: CSR rows "stretched" over the padded input, so that the column index of weight
+(c, r, s) is its offset; one broadcast weight then serves a whole run of pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zeroskip.conv.tap_cost import tap_cycles
 
 WIDTHS = {32: (4, 6, 8, 10, 14), 16: (4, 6, 8, 10)}
 SEGMENTS = (0, 16, 32, 64, 128, 256)
-# With fewer non-zeros per output channel and segment, loading and storing partial sums costs more than it saves.
+# With fewer non-zeros per output channel and segment, partial sums cost more than they save.
 TAPS_PER_SEGMENT = 4
 
 

@@ -131,7 +131,7 @@ def _emit_python(network: Network, node: Node) -> None:
         sources.append((name, network.plain(name) if in_buffer else None))
 
     def run(view: Callable[[int, Plain], Array], objects: Objects) -> None:
-        arrays = []
+        arrays: list[Array | None] = []
         for name, operand in sources:
             if not name:
                 arrays.append(None)

@@ -53,8 +53,9 @@ class Network:
 
     def image_shape(self, value: str) -> tuple[int, int, int, int]:
         """(N, C, H, W) of a value of rank 3 (then H = 1) or 4."""
-        shape = self.shape(value)
-        return shape if len(shape) == 4 else (shape[0], shape[1], 1, shape[2])  # type: ignore[return-value]
+        images, channels, *size = self.shape(value)
+        height, width = size if len(size) == 2 else (1, *size)
+        return images, channels, height, width
 
     def floats(self, *values: str) -> bool:
         """Whether all of these values are float32."""
@@ -91,8 +92,8 @@ class Network:
     def output(self, value: str) -> Operand:
         """The operand that the present node is to write: a place in a concatenation, or its own buffer."""
         if value not in self.planar_values:
-            layout = Plain(self.shape(value))
-            return self._settle(value, Operand(self.buffer(layout.bytes), layout))
+            flat = Plain(self.shape(value))
+            return self._settle(value, Operand(self.buffer(flat.bytes), flat))
         layout = self.planar_layout(value)
         if value in self.places:
             parent, channel = self.places[value]

@@ -103,19 +103,20 @@ def _emit_binary(network: Network, node: Node) -> None:
     y = node.outputs[0]
     planes = y in network.planar_values
     rank = len(network.shape(y))
-    sources: list[Source] = []
-    for name in node.inputs:
+
+    def source(name: str) -> Source:
         constant = network.constant(name)
         shape = _four_axes(network.shape(name), rank) if planes else network.shape(name)
         if constant is not None:
-            sources.append(np.ascontiguousarray(constant.reshape(shape)))
-        elif planes and name in _full(network, node):
-            sources.append(network.planar(name))
-        else:
-            plain = network.plain(name)
-            sources.append(Operand(plain.buffer, Plain(shape), plain.offset))
+            return np.ascontiguousarray(constant.reshape(shape))
+        if planes and name in _full(network, node):
+            return network.planar(name)
+        plain = network.plain(name)
+        return Operand(plain.buffer, Plain(shape), plain.offset)
+
+    a, b = (source(name) for name in node.inputs)
     out = network.output(y)
-    network.emit(elementwise.binary(node.op, *sources, out, target=network.target, threads=network.threads))
+    network.emit(elementwise.binary(node.op, a, b, out, target=network.target, threads=network.threads))
 
 
 _unary = Row(_unary_accepts, _emit_unary, _unary_geometry, _unary_planar)
