@@ -1,6 +1,6 @@
 """Running networks: layout, memory, selection, threads, sessions."""
 
-from zeroskip.engine.conv2d import conv2d
+from zeroskip.engine.functional import conv2d
 from zeroskip.engine.plan import Candidate, Plan, Step
 from zeroskip.engine.session import InferenceSession, NodeArg, SessionOptions
 

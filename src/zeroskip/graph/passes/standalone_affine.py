@@ -38,7 +38,11 @@ def _rewrite(node: Node, e: Editor) -> bool:
     )
     ones = (1,) * spatial
     attributes = {
-        "kernel_shape": ones, "strides": ones, "dilations": ones, "pads": (0,) * (2 * spatial), "group": channels
-    }  # fmt: skip
+        "kernel_shape": ones,
+        "strides": ones,
+        "dilations": ones,
+        "pads": (0,) * (2 * spatial),
+        "group": channels,
+    }
     e.replace(node, Node("Conv", inputs, node.outputs, attributes, node.name))
     return True
