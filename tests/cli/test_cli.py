@@ -108,6 +108,12 @@ def test_bench(colour_model: Path) -> None:
     assert "onnxruntime" in text
     assert max(map(len, text.splitlines())) <= 80
 
+    layers = as_json("bench", colour_model, "--profile", "--seconds", "0.05")
+    assert {"microseconds", "gflops", "share_of_limit"} <= set(layers["steps"][0])
+    text = succeeded("bench", colour_model, "--profile", "--seconds", "0.05")
+    assert "GFLOP/s" in text
+    assert max(map(len, text.splitlines())) <= 80
+
 
 def test_optimize(colour_model: Path, colour_pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"

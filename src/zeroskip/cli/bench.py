@@ -21,6 +21,7 @@ from zeroskip.cli.options import (
     preprocess_options,
 )
 from zeroskip.report.latency import latency_table
+from zeroskip.report.profile import profile_table
 
 
 def run(
@@ -38,6 +39,10 @@ def run(
     algorithm: Algorithm = "auto",
     target: Target = "host",
     tune: Tune = True,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Time each layer of zeroskip alone, against the machine's limit."),
+    ] = False,
     images: Images = None,
     preprocess: Preprocessing = None,
 ) -> Result:
@@ -47,20 +52,29 @@ def run(
     answers differ gets no time. The process is pinned to as many processors as there are threads, the
     runtimes take turns, medians count.
     """
-    from zeroskip.bench import benchmark
+    from zeroskip.bench import benchmark, pinned
+    from zeroskip.bench.profile import profile as measure_profile
     from zeroskip.bench.rivals import Call
     from zeroskip.cli.sessions import open_session
+    from zeroskip.engine import InferenceSession
     from zeroskip.graph import load
 
     graph = load(model)
     inputs = input_arrays(graph, shape, batch, images, preprocess_options(preprocess))
 
-    def ours() -> Call:
-        session = open_session(
+    def session() -> InferenceSession:
+        return open_session(
             graph, threads=threads, algorithm=algorithm, target=target, tune=tune, example=inputs
         )
-        return lambda x: session.run(None, {graph.inputs[0]: x})[0]
 
+    def ours() -> Call:
+        opened = session()
+        return lambda x: opened.run(None, {graph.inputs[0]: x})[0]
+
+    if profile:
+        with pinned(threads), progress("measuring") as bar:
+            times = measure_profile(session(), inputs, model=model.name, seconds=seconds, progress=bar)
+        return Result(times.to_dict(), (profile_table(times),))
     with progress("measuring") as bar:
         found = benchmark(
             model, graph, inputs, ours, threads=threads, seconds=seconds, rivals=rival, progress=bar
