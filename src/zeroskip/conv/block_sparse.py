@@ -11,9 +11,11 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.tap_cost import tap_cycles
+from zeroskip.conv.tap_cost import packed_segment, tap_cycles
 
 TILES = {32: ((2, 9), (2, 6), (4, 6), (4, 4), (8, 3)), 16: ((2, 4), (4, 3), (8, 1))}
+# Packed panels (blocks of 2; larger ones are not bound by loads) must be narrow to stay in the first cache.
+PACKED_WIDTHS = (3, 4, 6)
 SEGMENTS = (0, 16, 32, 64, 128)
 
 
@@ -27,9 +29,9 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
     channels, per_group = problem.C // problem.groups, problem.K // problem.groups
     tiles = [t for t in TILES[target.registers] if t[0] <= per_group]
-    return [
-        str(taps.Variant(mr, nv, segment)) for mr, nv in tiles for segment in SEGMENTS if segment < channels
-    ]
+    plain = [taps.Variant(mr, nv, segment) for mr, nv in tiles for segment in SEGMENTS if segment < channels]
+    packed = [taps.Variant(2, nv, packed_segment(problem, nv, target), packed=True) for nv in PACKED_WIDTHS]
+    return [str(variant) for variant in plain + (packed if problem.S > 1 else [])]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
@@ -39,8 +41,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     parsed = taps.parse_variant(variant)
-    packed = taps.pack_sparse(problem, parsed, site.x.planar)
-    return (taps.call(problem, parsed, packed, site),)
+    return taps.sparse_calls(problem, parsed, site)
 
 
 ALGORITHM = Algorithm(

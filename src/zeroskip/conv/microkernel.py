@@ -15,6 +15,9 @@ Dense weights list every tap, and all blocks share one offset list; CSR is MR = 
 
 Taps may be split into *segments* (runs of input channels) so that one segment's share of the input stays in the
 first cache while all output channels pass over it; partial sums then wait in scratch memory.
+
+A *packed* panel first copies the pixels that each tap of the segment reads, shifted, into scratch memory. All
+loads of the taps are then aligned and near: worth it when many output channels pass over them.
 """
 
 from __future__ import annotations
@@ -58,6 +61,10 @@ class Arg(IntEnum):
     SEGMENTS = auto()
     TOTAL_BLOCKS = auto()
     COMPUTED = auto()  # bytes of a plane that the panels cover
+    CONV_GROUP = auto()  # blocks of one group of the convolution (packed)
+    PACK_BOUNDS = auto()  # int32[groups of the convolution * segments + 1]: which of PACK a segment copies
+    PACK = auto()  # int32[]: bytes from a pixel to its tap's pixel
+    PACKED_BYTES = auto()  # scratch for the packed pixels; the partial sums follow
     PLANE_END = auto()  # bytes of a plane in all; from COMPUTED on it is zero
     LEAD = auto()  # bytes of zeros before the first plane
 
@@ -71,11 +78,12 @@ class Tile:
     activation: Activation | None = None
     residual: bool = False
     segmented: bool = False
+    packed: bool = False
 
     @property
     def name(self) -> str:
         """E.g. ``taps_8x3_residual_relu``."""
-        flags = ("_segmented" if self.segmented else "") + ("_residual" if self.residual else "")
+        flags = "".join(f"_{flag}" for flag in ("packed", "segmented", "residual") if getattr(self, flag))
         return f"taps_{self.mr}x{self.nv}{flags}{tag(self.activation)}"
 
     def kernel(self) -> Kernel:
@@ -89,7 +97,8 @@ class _Emitter:
         self.input, self.output, self.residual = (b.pointer(a) for a in (Arg.INPUT, Arg.OUTPUT, Arg.RESIDUAL))
         self.bias, self.masks, self.rows = (b.pointer(a) for a in (Arg.BIAS, Arg.MASKS, Arg.ROWS))
         self.blocks, self.offsets, self.values = (b.pointer(a) for a in (Arg.BLOCKS, Arg.OFFSETS, Arg.VALUES))
-        self.scratch = b.pointer(Arg.SCRATCH) + b.thread * b.arg(Arg.SCRATCH_STRIDE)
+        self.packed = b.pointer(Arg.SCRATCH) + b.thread * b.arg(Arg.SCRATCH_STRIDE)
+        self.scratch = self.packed + b.arg(Arg.PACKED_BYTES)
         self.channels = b.arg(Arg.CHANNELS)
         self.output_plane, self.residual_plane = b.arg(Arg.OUTPUT_PLANE), b.arg(Arg.RESIDUAL_PLANE)
         self.total_blocks, self.segments = b.arg(Arg.TOTAL_BLOCKS), b.arg(Arg.SEGMENTS)
@@ -116,10 +125,35 @@ class _Emitter:
     def panel(self, slot: Expr, nv: int) -> None:
         """All blocks of the task's group over `nv` vectors of pixels."""
         b = self.b
+        if not self.tile.packed:
+            self.segments_of(slot, nv, self.first_block, self.last_block)
+            return
+        size = b.arg(Arg.CONV_GROUP)
+        with b.loop(self.first_block // size, (self.last_block + size - 1) // size) as group:
+            first, last = b.maximum(self.first_block, group * size), b.minimum(self.last_block, (group + 1) * size)
+            self.segments_of(slot, nv, first, last, group)
+
+    def segments_of(self, slot: Expr, nv: int, first: Expr, last: Expr, group: Expr | None = None) -> None:
+        """The blocks from `first` to `last`, segment by segment."""
+        b = self.b
         with b.loop(0, self.segments if self.tile.segmented else 1) as segment:
+            if group is not None:
+                self.pack(slot, nv, group * self.segments + segment)
             row = self.blocks + segment * self.total_blocks * 12
-            with b.loop(self.first_block, self.last_block) as block:
+            with b.loop(first, last) as block:
                 self.block(slot, nv, segment, block, row + block * 12)
+
+    def pack(self, slot: Expr, nv: int, segment: Expr) -> None:
+        """Copy what each tap of the segment reads; a tap takes NV vectors, also in narrow panels."""
+        b = self.b
+        bounds = b.pointer(Arg.PACK_BOUNDS) + segment * 4
+        first, last = b.load_i32(bounds), b.load_i32(bounds + 4)
+        pixels, offsets = self.input + slot * b.vector_bytes, b.pointer(Arg.PACK)
+        with b.loop(first, last) as tap:
+            source = pixels + b.load_i32(offsets + tap * 4)
+            to = self.packed + (tap - first) * (self.tile.nv * b.vector_bytes)
+            for byte in range(0, nv * b.vector_bytes, b.vector_bytes):
+                b.store(b.load_vector(source + byte), to + byte, align=b.vector_bytes)
 
     def block(self, slot: Expr, nv: int, segment: Expr, block: Expr, entry: Expr) -> None:
         """The register tile: initialise, run over the taps, finish."""
@@ -128,7 +162,7 @@ class _Emitter:
         row = block * mr
         partial = self.scratch + block * (mr * self.tile.nv * b.vector_bytes)
         acc = self.start(segment, row, partial, nv)
-        pixels = self.input + slot * b.vector_bytes
+        pixels = self.packed if self.tile.packed else self.input + slot * b.vector_bytes
         if mr == 1:
             self.paired_taps(self.values + first_value * 8, taps, pixels, acc[0])
         else:

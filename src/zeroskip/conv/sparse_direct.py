@@ -10,9 +10,11 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.tap_cost import tap_cycles
+from zeroskip.conv.tap_cost import packed_segment, tap_cycles
 
 WIDTHS = {32: (4, 6, 8, 10, 14), 16: (4, 6, 8, 10)}
+# Packed panels must be narrow, for all shifts of a segment to stay in the first cache.
+PACKED_WIDTHS = (3, 4, 6)
 SEGMENTS = (0, 16, 32, 64, 128, 256)
 # With fewer non-zeros per output channel and segment, partial sums cost more than they save.
 TAPS_PER_SEGMENT = 4
@@ -26,7 +28,9 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     channels = problem.C // problem.groups
     per_channel = problem.density * problem.R * problem.S
     segments = [s for s in SEGMENTS if s < channels and (s == 0 or s * per_channel >= TAPS_PER_SEGMENT)]
-    return [str(taps.Variant(1, nv, segment)) for nv in WIDTHS[target.registers] for segment in segments]
+    plain = [taps.Variant(1, nv, segment) for nv in WIDTHS[target.registers] for segment in segments]
+    packed = [taps.Variant(1, nv, packed_segment(problem, nv, target), packed=True) for nv in PACKED_WIDTHS]
+    return [str(variant) for variant in plain + (packed if problem.S > 1 else [])]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
@@ -35,8 +39,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     parsed = taps.parse_variant(variant)
-    packed = taps.pack_sparse(problem, parsed, site.x.planar)
-    return (taps.call(problem, parsed, packed, site),)
+    return taps.sparse_calls(problem, parsed, site)
 
 
 ALGORITHM = Algorithm(

@@ -13,6 +13,7 @@ from zeroskip.conv.taps import Panels, Variant
 
 FIRST_CACHE = 32 * 1024
 STORE, FAR_LOAD, NEAR_LOAD, START = 5.0, 2.3, 0.5, 20.0
+PACK = 2.5  # cycles to copy a vector into a packed panel
 
 
 def pixel_vectors(problem: ConvProblem, target: Target) -> int:
@@ -33,9 +34,21 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     shifts = problem.R if panels.nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
     footprint = segment * lines * min(problem.R, shifts + 1) * target.lanes * 4
     load = NEAR_LOAD if footprint <= FIRST_CACHE else FAR_LOAD
-    if problem.S > 1:
+    pack = 0.0
+    if variant.packed:
+        load = NEAR_LOAD
+        pack = PACK * problem.C * problem.R * problem.S * vectors
+    elif problem.S > 1:
         load *= 1.6  # most shifted vectors straddle two cache lines
     multiply = taps * vectors * mr / 2
     loads = taps * (vectors * load + count * (mr + 1) * NEAR_LOAD)
     spill = blocks * mr * vectors * 2.0 * (segments - 1)
-    return max(multiply, loads) + STORE * problem.K * vectors + START * blocks * count * segments + spill
+    return pack + max(multiply, loads) + STORE * problem.K * vectors + START * blocks * count * segments + spill
+
+
+def packed_segment(problem: ConvProblem, nv: int, target: Target) -> int:
+    """The input channels whose packed taps fill the first cache; 0 where all of them fit."""
+    channels = problem.C // problem.groups
+    bytes_per_channel = problem.R * problem.S * nv * target.lanes * 4
+    fitting = max(1, FIRST_CACHE // bytes_per_channel)
+    return 0 if fitting >= channels else fitting

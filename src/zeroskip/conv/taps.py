@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,21 +19,26 @@ TASKS_PER_THREAD = 4
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to run the taps: the register tile, and how many input channels make a segment (0: all)."""
+    """A way to run the taps: the register tile, input channels of a segment (0: all), packed panels or not.
+
+    As text ``1x4/16p``: 1 channel by 4 vectors, segments of 16 input channels, packed.
+    """
 
     mr: int
     nv: int
     segment: int = 0
+    packed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.mr}x{self.nv}" + (f"/{self.segment}" if self.segment else "")
+        segment = f"/{self.segment}" if self.segment else ""
+        return f"{self.mr}x{self.nv}{segment}{'p' if self.packed else ''}"
 
 
 def parse_variant(text: str) -> Variant:
     """The inverse of ``str(variant)``."""
-    tile, _, segment = text.partition("/")
+    tile, _, segment = text.removesuffix("p").partition("/")
     mr, nv = tile.split("x")
-    return Variant(int(mr), int(nv), int(segment or 0))
+    return Variant(int(mr), int(nv), int(segment or 0), text.endswith("p"))
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,19 @@ class Panels:
     def wide(self) -> int:
         """How many panels are wide."""
         return self.vectors - self.count * (self.nv - 1) if self.nv > 1 else self.count
+
+
+def panels_of(layout: Planar, variant: Variant, lanes: int) -> Panels:
+    """The panels into which a variant cuts the output's planes."""
+    return Panels(vectors_of(layout, lanes), variant.nv)
+
+
+def sparse_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Call, ...]:
+    """The convolution over the taps that are not zero."""
+    lanes = site.target.lanes
+    tap_bytes = panels_of(site.y.planar, variant, lanes).nv * lanes * 4 if variant.packed else 0
+    taps = pack_sparse(problem, variant, site.x.planar, tap_bytes)
+    return (call(problem, variant, taps, site),)
 
 
 def vectors_of(layout: Planar, lanes: int) -> int:
@@ -89,12 +107,14 @@ def tap_offsets(problem: ConvProblem, x: Planar) -> Array:
 
 @dataclass(frozen=True)
 class PackedTaps:
-    """The micro-kernel's arrays: see `Arg.BLOCKS`, `Arg.OFFSETS`, `Arg.VALUES`, `Arg.ROWS`."""
+    """The micro-kernel's arrays: see `Arg.BLOCKS`, `Arg.OFFSETS`, `Arg.VALUES`, `Arg.ROWS`, `Arg.PACK`."""
 
     blocks: Array
     offsets: Array
     values: Array
     rows: Array
+    pack_bounds: Array
+    pack: Array
 
     @property
     def segments(self) -> int:
@@ -136,23 +156,27 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
         first_value += groups * blocks * taps
         first_offset += groups * taps
     if variant.mr > 1:
-        return _packed(entries, np.concatenate(lists), np.concatenate(parts), rows)
+        return _listed(entries, np.concatenate(lists), np.concatenate(parts), rows)
     lists = [np.repeat(part.reshape(groups, 1, -1), blocks, axis=1).reshape(-1) for part in lists]
     return _paired(entries, np.concatenate(lists), np.concatenate(parts), rows)
 
 
-def _packed(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
-    return PackedTaps(np.stack(entries).astype(np.int32), offsets, np.ascontiguousarray(values), rows)
+def _listed(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
+    none = np.zeros(0, np.int32)
+    return PackedTaps(np.stack(entries).astype(np.int32), offsets, np.ascontiguousarray(values), rows, none, none)
 
 
 def _paired(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
     """For blocks of one output channel: (offset, weight) pairs, which one load fetches."""
     pairs = np.stack([offsets, np.ascontiguousarray(values).view(np.int32)], axis=1)
-    return _packed(entries, np.zeros(0, np.int32), pairs, rows)
+    return _listed(entries, np.zeros(0, np.int32), pairs, rows)
 
 
-def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
-    """The taps at which any channel of the block is not zero; each block has its own offset list."""
+def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, tap_bytes: int = 0) -> PackedTaps:
+    """The taps at which any channel of the block is not zero; each block has its own offset list.
+
+    With `tap_bytes` they are offsets into the packed panel, where a tap of the segment takes so many bytes.
+    """
     w = blocked(problem, variant.mr)
     groups, blocks, _, _ = w.shape
     there = w.any(axis=2)
@@ -163,13 +187,22 @@ def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps
         group, block, tap = np.nonzero(there[:, :, cut])
         tap = tap + cut.start
         values.append(w[group, block, :, tap].reshape(-1))
-        lists.append(offsets[group, tap])
+        lists.append(((tap - cut.start) * tap_bytes).astype(np.int32) if tap_bytes else offsets[group, tap])
         counts = np.count_nonzero(there[:, :, cut], axis=2).reshape(-1)
         starts = first + np.concatenate([[0], np.cumsum(counts)[:-1]])
         entries.append(np.stack([starts, starts, counts], axis=1))
         first += tap.size
-    pack = _packed if variant.mr > 1 else _paired
-    return pack(entries, np.concatenate(lists), np.concatenate(values), rows_of(problem, variant.mr))
+    form = _listed if variant.mr > 1 else _paired
+    packed = form(entries, np.concatenate(lists), np.concatenate(values), rows_of(problem, variant.mr))
+    return packed if not tap_bytes else replace(packed, **_pack_lists(problem, variant, offsets))
+
+
+def _pack_lists(problem: ConvProblem, variant: Variant, offsets: Array) -> dict[str, Array]:
+    """What to copy for each group of the convolution and segment."""
+    cuts = _segments(problem, variant)
+    lists = [offsets[group, cut] for group in range(problem.groups) for cut in cuts]
+    bounds = np.concatenate([[0], np.cumsum([len(part) for part in lists])])
+    return {"pack_bounds": bounds.astype(np.int32), "pack": np.concatenate(lists)}
 
 
 def _group_bounds(work: Array, groups: int) -> Array:
@@ -183,11 +216,14 @@ def call(problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site) -
     """The convolution as one kernel call: y = activation(taps(x) + bias [+ residual])."""
     x, y, residual, target, threads = site.x, site.y, site.residual, site.target, site.threads
     lanes, layout = target.lanes, y.planar
-    panels = Panels(vectors_of(layout, lanes), variant.nv)
-    tile = Tile(variant.mr, panels.nv, problem.activation, residual is not None, taps.segments > 1)
+    panels = panels_of(layout, variant, lanes)
+    tile = Tile(
+        variant.mr, panels.nv, problem.activation, residual is not None, taps.segments > 1, variant.packed
+    )
     total = int(taps.blocks.shape[1])
     chunks, groups = split(problem, panels.count, total, threads)
-    scratch = total * variant.mr * panels.nv * lanes * 4 if tile.segmented else 0
+    packed = int(np.diff(taps.pack_bounds).max(initial=0)) * panels.nv * lanes * 4
+    scratch = packed + (total * variant.mr * panels.nv * lanes * 4 if tile.segmented else 0)
     bias = np.zeros(problem.K + 1, np.float32)
     if problem.bias is not None:
         bias[:-1] = problem.bias
@@ -215,6 +251,10 @@ def call(problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site) -
         Arg.SEGMENTS: taps.segments,
         Arg.TOTAL_BLOCKS: total,
         Arg.COMPUTED: panels.vectors * lanes * 4,
+        Arg.CONV_GROUP: total // problem.groups,
+        Arg.PACK_BOUNDS: taps.pack_bounds,
+        Arg.PACK: taps.pack,
+        Arg.PACKED_BYTES: packed,
         Arg.PLANE_END: layout.plane,
         Arg.LEAD: layout.lead,
     }

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from zeroskip.codegen import Call, Operand, Planar, Target
 from zeroskip.codegen.activations import ACTIVATIONS
 from zeroskip.conv import ALGORITHMS, Algorithm, ConvProblem, Site
+from zeroskip.conv.split import split
 from zeroskip.engine.network import Network
 from zeroskip.engine.plan import Candidate
 from zeroskip.graph.ir import Node
-from zeroskip.ops.copy import copy
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class ConvSite:
         before: tuple[Call, ...] = ()
         if self.split is not None and algorithm.shifted:
             x = Operand(allocate(self.split.bytes), self.split)
-            before = (copy(self.x, x, pads=self.problem.pads[:2], target=self.target, threads=self.threads),)
+            before = (split(self.x, x, self.problem.pads[:2], self.target, self.threads),)
         site = Site(x, self.y, self.residual, self.target, self.threads, allocate)
         return before + algorithm.build(self.problem, variant, site)
 
