@@ -6,6 +6,7 @@ import pytest
 from zeroskip.codegen import Plain
 from zeroskip.ops import planes
 from zeroskip.ops.lrn import lrn
+from zeroskip.ops.permute import permute
 from zeroskip.ops.resize import Taps, resize
 from zeroskip.ops.softmax import softmax
 from zeroskip.ops.space import depth_to_space, shuffle_channels, space_to_depth
@@ -119,3 +120,16 @@ def test_shuffled_channels(kit):
     b.run(shuffle_channels(x, y, groups=3, target=b.target, threads=2))
     expected = array.reshape(2, 3, 2, 2, 5).transpose(0, 2, 1, 3, 4).reshape(array.shape)
     np.testing.assert_array_equal(b.result(y), expected)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 3, 2), (0, 2, 3, 1), (0, 3, 1, 2), (1, 0, 2, 3), (3, 2, 1, 0)])
+def test_permute(kit, order):
+    b = kit.bench
+    for shape in ((1, 3, 4, kit.lanes), (2, kit.lanes + 1, 3, 5)):
+        array = kit.random(*shape)
+        strides = [array.strides[axis] for axis in order]
+        expected = array.transpose(order)
+        for layout in (Plain(expected.shape), kit.planar(*expected.shape, lead=2)):
+            x, y = b.input(array), b.output(layout)
+            b.run(permute(x, y, strides, target=b.target, threads=2))
+            np.testing.assert_array_equal(b.result(y), expected)

@@ -10,23 +10,28 @@ import numpy as np
 from zeroskip.codegen import Operand, Plain, Target
 from zeroskip.engine import convolutions
 from zeroskip.engine.convolutions import Chooser
-from zeroskip.engine.native import NATIVE, Row
+from zeroskip.engine.native import NATIVE, PRODUCT_CONV, Row
 from zeroskip.engine.network import Network
 from zeroskip.engine.plan import Array, Objects, Plan, PythonCall
 from zeroskip.graph import OPERATORS
 from zeroskip.graph.ir import Graph, Node
 
 
-def lower(graph: Graph, target: Target, threads: int, choose: Chooser) -> tuple[Plan, Network]:
-    """The plan of a bound and simplified graph; `choose` picks each convolution's algorithm."""
+def lower(
+    graph: Graph, target: Target, threads: int, choose: Chooser, forced: bool = False
+) -> tuple[Plan, Network]:
+    """The plan of a bound and simplified graph; `choose` picks each convolution's algorithm.
+
+    Unless that is `forced`, convolutions that are matrix products run as such.
+    """
     network = Network(graph, target, threads)
-    rows = {id(node): _row(network, node) for node in graph.nodes}
+    rows = {id(node): _row(network, node, forced) for node in graph.nodes}
     _decide_layouts(network, rows)
     _place_concatenations(network, rows)
     object_inputs = _bind_inputs(network)
     for node in graph.nodes:
         row = rows[id(node)]
-        if node.op == "Conv" and row is not None:
+        if row is _CONV:
             convolutions.lower(network, node, choose)
         elif row is not None:
             row.emit(network, node)
@@ -51,10 +56,13 @@ def lower(graph: Graph, target: Target, threads: int, choose: Chooser) -> tuple[
 _CONV = Row(convolutions.accepts, lambda network, node: None, convolutions.shape_geometry, planar=True)
 
 
-def _row(network: Network, node: Node) -> Row | None:
+def _row(network: Network, node: Node, forced: bool) -> Row | None:
     """How the node runs natively, or None where NumPy computes it."""
-    row = _CONV if node.op == "Conv" else NATIVE.get(node.op)
-    return row if row is not None and row.accepts(network, node) else None
+    if node.op == "Conv":
+        rows = [_CONV] if forced else [PRODUCT_CONV, _CONV]
+    else:
+        rows = [NATIVE[node.op]] if node.op in NATIVE else []
+    return next((row for row in rows if row.accepts(network, node)), None)
 
 
 def _decide_layouts(network: Network, rows: dict[int, Row | None]) -> None:
@@ -81,7 +89,9 @@ def _place_concatenations(network: Network, rows: dict[int, Row | None]) -> None
         channel = 0
         for name in node.inputs:
             producer = producers.get(name)
-            own = producer is not None and name in network.planar_values and name not in network.places
+            row = rows[id(producer)] if producer is not None else None
+            written = row is not None and producer is not None and not row.is_view(network, producer)
+            own = written and name in network.planar_values and name not in network.places
             if own and node.inputs.count(name) == 1:
                 network.places[name] = (node.outputs[0], channel)
             channel += network.image_shape(name)[1]

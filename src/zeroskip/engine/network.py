@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -66,6 +67,11 @@ class Network:
         shapes = [self.shape(value) for value in values]
         return self.floats(*values) and all(len(s) in (3, 4) and 0 not in s for s in shapes)
 
+    @cached_property
+    def consumers(self) -> dict[str, list[Node]]:
+        """Value name to the nodes that read it."""
+        return self.graph.consumers()
+
     def constant(self, value: str) -> Array | None:
         """The value's numbers where they are known."""
         return self.graph.constants.get(value)
@@ -123,6 +129,19 @@ class Network:
     def plain(self, value: str) -> Operand:
         """The value as a row-major array."""
         return self.converted(value, Plain(self.shape(value)))
+
+    def image(self, value: str) -> Operand:
+        """The value where it lives, as planes or as a plain (N, C, H, W)."""
+        home = self.home(value)
+        if isinstance(home.layout, Planar):
+            return home
+        return Operand(home.buffer, Plain(self.image_shape(value)), home.offset)
+
+    def home(self, value: str) -> Operand:
+        """The value where it lives."""
+        home = self._home(value)
+        self.touch(home)
+        return home
 
     def converted(self, value: str, layout: Planar | Plain, pads: tuple[int, int] = (0, 0)) -> Operand:
         """The value in `layout`, copied there if it does not live so; `pads` as in `ops.copy`."""

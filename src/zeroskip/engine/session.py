@@ -209,9 +209,10 @@ class InferenceSession:
 
     def _make_plan(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Plan:
         graph = simplify(bind(self._simple, shapes, numbers))
+        forced = self.options.algorithm != "auto"
         selector = Selector(self._target, self._threads, self.options.algorithm)
         try:
-            plan, network = lower(graph, self._target, self._threads, selector.choose)
+            plan, network = lower(graph, self._target, self._threads, selector.choose, forced)
             check_size(network, _memory_limit())
             selector.known = store.read(layer.key for layer in selector.layers)
             unknown = [layer for layer in selector.layers if layer.key.text not in selector.known]
@@ -219,7 +220,7 @@ class InferenceSession:
                 selector.known |= self._tune(plan, selector)
             if selector.known:
                 selector.layers.clear()
-                plan, _ = lower(graph, self._target, self._threads, selector.choose)
+                plan, _ = lower(graph, self._target, self._threads, selector.choose, forced)
         except MemoryError as error:
             raise ModelError(f"{graph.name or 'the network'} does not fit into memory: {error}") from error
         return replace(plan, steps=gather(plan.steps))

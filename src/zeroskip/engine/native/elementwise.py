@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isfinite
 
 import numpy as np
 
@@ -15,11 +15,15 @@ from zeroskip.graph.operators.elementwise import activation_of
 from zeroskip.ops import elementwise
 from zeroskip.ops.elementwise import BINARY, Source
 
-_UNARY = tuple(name for name in ACTIVATIONS if name not in ("Clip", "Pow", "Silu"))
+_UNARY = tuple(name for name in ACTIVATIONS if name != "Silu")
 
 
 def _activation(network: Network, node: Node) -> Activation | None:
     """The node as an activation; None where its numbers are not constant."""
+    if node.op == "Pow":
+        exponent = network.constant(node.inputs[1])
+        known = exponent is not None and exponent.size == 1 and isfinite(exponent.reshape(()))
+        return ("Pow", float(exponent.reshape(()))) if exponent is not None and known else None
     if node.op != "Clip":
         return activation_of(node)
     bounds = [-inf, inf]
@@ -38,8 +42,9 @@ def _unary_accepts(network: Network, node: Node) -> bool:
     return (
         network.floats(x, node.outputs[0])
         and 0 not in network.shape(x)
+        and network.shape(x) == network.shape(node.outputs[0])
         and plain_numbers
-        and (_activation(network, node) is not None)
+        and _activation(network, node) is not None
     )
 
 
@@ -122,4 +127,4 @@ def _emit_binary(network: Network, node: Node) -> None:
 _unary = Row(_unary_accepts, _emit_unary, _unary_geometry, _unary_planar)
 _binary = Row(_binary_accepts, _emit_binary, _binary_geometry, _binary_planar)
 
-ROWS = dict.fromkeys((*_UNARY, "Clip"), _unary) | dict.fromkeys(BINARY, _binary)
+ROWS = dict.fromkeys(_UNARY, _unary) | dict.fromkeys(BINARY, _binary)

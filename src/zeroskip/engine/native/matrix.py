@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from zeroskip.codegen.activations import ACTIVATIONS
+from zeroskip.engine import convolutions
 from zeroskip.engine.native.row import Row
 from zeroskip.engine.network import Network
+from zeroskip.engine.plan import Array
 from zeroskip.graph.ir import Node
 from zeroskip.ops import gemm
 from zeroskip.ops.lrn import lrn
@@ -40,11 +42,17 @@ def _emit_gemm(network: Network, node: Node) -> None:
     weights = network.constant(node.inputs[1])
     assert weights is not None
     weights = weights if node.attr("transB", 0) else weights.T
-    weights = np.ascontiguousarray(weights * np.float32(node.attr("alpha", 1.0)), np.float32)
+    weights = weights * np.float32(node.attr("alpha", 1.0))
     bias = network.constant(node.input(2)) if node.input(2) else None
     if bias is not None:
-        scaled = bias.reshape(-1) * np.float32(node.attr("beta", 1.0))
-        bias = np.ascontiguousarray(np.broadcast_to(scaled, (weights.shape[0],)), np.float32)
+        bias = np.broadcast_to(bias.reshape(-1) * np.float32(node.attr("beta", 1.0)), weights.shape[:1])
+    _emit_product(network, node, weights, bias)
+
+
+def _emit_product(network: Network, node: Node, weights: Array, bias: Array | None) -> None:
+    """The node's output as ``activation(input weights^T + bias)``; weights are (K, C)."""
+    weights = np.ascontiguousarray(weights, np.float32)
+    bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
     density = np.count_nonzero(weights) / weights.size
     sparse = density < (SPARSE_BELOW if weights.nbytes <= LAST_CACHE else SPARSE_BELOW_FAR)
     kernel = gemm.sparse_gemm if sparse else gemm.dense_gemm
@@ -52,6 +60,36 @@ def _emit_gemm(network: Network, node: Node) -> None:
     network.emit(
         kernel(x, y, weights, bias, node.attr("activation"), target=network.target, threads=network.threads)
     )
+
+
+def _matmul_accepts(network: Network, node: Node) -> bool:
+    x, y, weights = node.inputs[0], node.outputs[0], network.constant(node.inputs[1])
+    if weights is None or weights.ndim != 2 or weights.size == 0 or weights.dtype != np.float32:
+        return False
+    return network.floats(x, y) and 0 not in network.shape(x) and len(network.shape(x)) > 1
+
+
+def _emit_matmul(network: Network, node: Node) -> None:
+    weights = network.constant(node.inputs[1])
+    assert weights is not None
+    _emit_product(network, node, weights.T, None)
+
+
+def _product_conv_accepts(network: Network, node: Node) -> bool:
+    """Whether every kernel of the Conv covers its whole image, once."""
+    if not convolutions.accepts(network, node) or node.input(3):
+        return False
+    p = convolutions.problem_of(network, node)
+    return p.groups == 1 and (p.R, p.S) == (p.H, p.W) and not any(p.pads) and max(p.dilations) == 1
+
+
+def _emit_product_conv(network: Network, node: Node) -> None:
+    p = convolutions.problem_of(network, node)
+    _emit_product(network, node, p.w.reshape(p.K, -1), p.bias)
+
+
+PRODUCT_CONV = Row(_product_conv_accepts, _emit_product_conv, label="gemm")
+"""Convolutions that are fully connected layers: those after a global pool, or of a whole image."""
 
 
 def _softmax_axis(network: Network, node: Node) -> int | None:
@@ -63,16 +101,33 @@ def _softmax_axis(network: Network, node: Node) -> int | None:
     return axis if all(size == 1 for size in shape[axis + 1 :]) else None
 
 
+def _over_channels(network: Network, node: Node) -> bool:
+    """Whether it is a softmax of each pixel over the channels of images."""
+    x, y = node.inputs[0], node.outputs[0]
+    axes = (1, 1 - len(network.shape(x)))
+    known = set(node.attributes) <= {"axis"} and _softmax_axis(network, node) is None
+    return known and network.images(x, y) and node.attr("axis", -1) in axes
+
+
 def _softmax_accepts(network: Network, node: Node) -> bool:
     x = node.inputs[0]
     shape = network.shape(x)
-    return bool(shape) and network.floats(x) and 0 not in shape and _softmax_axis(network, node) is not None
+    if not shape or not network.floats(x) or 0 in shape:
+        return False
+    return _softmax_axis(network, node) is not None or _over_channels(network, node)
+
+
+def _softmax_geometry(network: Network, node: Node) -> None:
+    if _over_channels(network, node):
+        network.geometry.join(node.inputs[0], node.outputs[0])
 
 
 def _emit_softmax(network: Network, node: Node) -> None:
-    x, y = network.plain(node.inputs[0]), network.output(node.outputs[0])
+    planar = node.outputs[0] in network.planar_values
+    x = network.planar(node.inputs[0]) if planar else network.plain(node.inputs[0])
+    y = network.output(node.outputs[0])
     logarithm = node.op == "LogSoftmax"
-    axis = _softmax_axis(network, node)
+    axis = 1 if planar else _softmax_axis(network, node)
     assert axis is not None
     call = softmax(x, y, axis=axis, logarithm=logarithm, target=network.target, threads=network.threads)
     assert call is not None
@@ -102,11 +157,12 @@ def _emit_lrn(network: Network, node: Node) -> None:
     )  # fmt: skip
 
 
-_softmax = Row(_softmax_accepts, _emit_softmax)
+_softmax = Row(_softmax_accepts, _emit_softmax, _softmax_geometry, _over_channels)
 
 ROWS = {
-    "Gemm": Row(_gemm_accepts, _emit_gemm),
+    "Gemm": Row(_gemm_accepts, _emit_gemm, label="gemm"),
     "LRN": Row(_lrn_accepts, _emit_lrn, _lrn_geometry, planar=True),
     "LogSoftmax": _softmax,
+    "MatMul": Row(_matmul_accepts, _emit_matmul, label="gemm"),
     "Softmax": _softmax,
 }
