@@ -31,7 +31,7 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     tiles = [t for t in TILES[target.registers] if t[0] <= per_group]
     plain = [taps.Variant(mr, nv, segment) for mr, nv in tiles for segment in SEGMENTS if segment < channels]
     packed = [taps.Variant(2, nv, packed_segment(problem, nv, target), packed=True) for nv in PACKED_WIDTHS]
-    return [str(variant) for variant in plain + (packed if problem.S > 1 else [])]
+    return [str(variant) for variant in plain + (packed if problem.misaligned else [])]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:

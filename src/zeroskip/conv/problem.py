@@ -69,6 +69,11 @@ class ConvProblem:
         return self.strides != (1, 1)
 
     @property
+    def misaligned(self) -> bool:
+        """Whether taps read between the vectors of the input: shifted in width, or all of them by padding."""
+        return self.S > 1 or self.pads[1] > 0
+
+    @property
     def depthwise(self) -> bool:
         """Whether each group has one input channel (and there are several)."""
         return self.groups == self.C and self.groups > 1

@@ -30,7 +30,7 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     segments = [s for s in SEGMENTS if s < channels and (s == 0 or s * per_channel >= TAPS_PER_SEGMENT)]
     plain = [taps.Variant(1, nv, segment) for nv in WIDTHS[target.registers] for segment in segments]
     packed = [taps.Variant(1, nv, packed_segment(problem, nv, target), packed=True) for nv in PACKED_WIDTHS]
-    return [str(variant) for variant in plain + (packed if problem.S > 1 else [])]
+    return [str(variant) for variant in plain + (packed if problem.misaligned else [])]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:

@@ -38,7 +38,7 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     if variant.packed:
         load = NEAR_LOAD
         pack = PACK * problem.C * problem.R * problem.S * vectors
-    elif problem.S > 1:
+    elif problem.misaligned:
         load *= 1.6  # most shifted vectors straddle two cache lines
     multiply = taps * vectors * mr / 2
     loads = taps * (vectors * load + count * (mr + 1) * NEAR_LOAD)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zeroskip.codegen import Address, Call, Plain, Scratch, load
+from zeroskip.codegen import Address, Call, Operand, Plain, Scratch, load
 from zeroskip.codegen.runtime import Header, Record, ThreadPool, program_slots, run_alone
 from zeroskip.engine.memory import allocate
 from zeroskip.engine.plan import Array, Objects, Plan, PythonCall, Step
@@ -92,6 +92,13 @@ class Context:
         if number not in self._added or self._added[number].nbytes < size:
             self._added[number] = allocate(size)
         self.bases[number] = int(self._added[number].ctypes.data)
+
+    def memory(self, operand: Operand) -> Array:
+        """A tensor's memory as 64-bit integers; empty where the plan does not place it."""
+        if operand.buffer not in self.plan.offsets:
+            return np.zeros(0, np.int64)
+        start = self.plan.offsets[operand.buffer] + operand.offset
+        return self.arena[start : start + operand.layout.bytes // 8 * 8].view(np.int64)
 
     def view(self, buffer: int, layout: Plain) -> Array:
         """A buffer's bytes as a float32 array."""

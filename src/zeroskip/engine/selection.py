@@ -19,8 +19,8 @@ from zeroskip.engine.plan import Array, Candidate
 from zeroskip.errors import AlgorithmError
 
 # A variant predicted slower than the best by this factor is not measured; the model errs by less than this.
-HOPELESS = 1.8
-MEASURED_AT_MOST = 8
+HOPELESS = 2.0
+MEASURED_AT_MOST = 10
 REPEATS = 5
 LEAST_SECONDS = 300e-6
 SWEPT_BYTES = 2 << 20
@@ -94,12 +94,15 @@ def predict(problem: ConvProblem, target: Target, algorithm: str = "auto") -> tu
 
 
 def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:
-    """The variants that may win: those predicted near the best, and the best of every algorithm near it."""
+    """The variants that may win: of each algorithm the few predicted fastest, unless predicted hopeless."""
     possible = sorted((c for c in candidates if not c.reason), key=lambda c: c.predicted_cycles or 0.0)
     limit = HOPELESS * (possible[0].predicted_cycles or 0.0)
-    near = [c for c in possible if (c.predicted_cycles or 0.0) <= limit]
-    firsts = {c.algorithm: c for c in reversed(near)}
-    return [c for c in near if firsts[c.algorithm] is c or c in near[:MEASURED_AT_MOST]]
+    chosen: dict[str, list[Candidate]] = {}
+    for candidate in possible:
+        mine = chosen.setdefault(candidate.algorithm, [])
+        if (candidate.predicted_cycles or 0.0) <= limit and len(mine) < MEASURED_AT_MOST:
+            mine.append(candidate)
+    return [candidate for mine in chosen.values() for candidate in mine]
 
 
 @dataclass(eq=False)
@@ -157,19 +160,22 @@ class Tuner:
         return site.calls(algorithm, candidate.variant, allocate)
 
     def _measure_layer(self, layer: Layer, external: dict[int, int]) -> tuple[Candidate, ...]:
+        fresh = self.context.memory(layer.site.x)
         timed = []
         for candidate in worth_measuring(layer.candidates):
             program = Program(self.context, self._calls(layer, candidate))
-            timed.append(replace(candidate, microseconds=round(1e6 * self._seconds(program, external), 2)))
+            microseconds = round(1e6 * self._seconds(program, external, fresh), 2)
+            timed.append(replace(candidate, microseconds=microseconds))
         return tuple(sorted(timed, key=_microseconds))
 
-    def _seconds(self, program: Program, external: dict[int, int]) -> float:
-        """The fastest of several runs, each with the second cache swept: in the network a layer's weights come
-        from farther away (timed warm, layers added up to 10 % less than their network)."""
+    def _seconds(self, program: Program, external: dict[int, int], fresh: Array) -> float:
+        """The fastest of several runs with the caches as in the network: the layer's input is `fresh` in the
+        second cache, all else was swept out of it."""
         program.run(external, self.pool)
         best, spent, runs = float("inf"), 0.0, 0
         while runs < REPEATS or spent < LEAST_SECONDS:
             self._sweep += 1
+            fresh.max(initial=0)
             start = time.perf_counter()
             program.run(external, self.pool)
             seconds = time.perf_counter() - start
