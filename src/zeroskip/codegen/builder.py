@@ -277,8 +277,10 @@ class Builder:
         """Every `stride`-th float from `pointer`; without a mask, `lanes*stride` floats may be read."""
         if stride == 1:
             return self.load_vector(pointer) if mask is None else self.load_masked(pointer, mask, otherwise)
-        if stride == 2 and mask is None:
-            low, high = self.load_vector(pointer), self.load_vector(pointer + self.vector_bytes)
+        if stride in (2, 4) and mask is None:
+            half = stride // 2
+            low = self.load_strided(pointer, half)
+            high = self.load_strided(pointer + half * self.vector_bytes, half)
             return self.shuffle(low, high, list(range(0, 2 * self.lanes, 2)))
         return self.gather(pointer, self.lane_numbers() * stride, mask, otherwise)
 

@@ -14,7 +14,6 @@ from zeroskip.engine.plan import Candidate
 from zeroskip.graph.ir import Node
 
 
-
 @dataclass(frozen=True, eq=False)
 class ConvSite:
     """A convolution in its network: the problem, operands, and the layout of the input split by strides."""
@@ -33,7 +32,7 @@ class ConvSite:
         before: tuple[Call, ...] = ()
         if self.split is not None and algorithm.shifted:
             x = Operand(allocate(self.split.bytes), self.split)
-            before = (split(self.x, x, self.problem.pads[:2], self.target, self.threads),)
+            before = (split(self.x, x, self.problem.pads, self.target, self.threads),)
         site = Site(x, self.y, self.residual, self.target, self.threads, allocate)
         return before + algorithm.build(self.problem, variant, site)
 
