@@ -99,7 +99,7 @@ def _activation(node: Node, e: Editor) -> tuple[Any, ...] | None:
 def _target(name: str, e: Editor) -> Node | None:
     """The producer of `name`, if it may take an activation."""
     layer = e.producer(name)
-    if layer is None or layer.op not in ("Conv", "Gemm") or layer.attr("activation"):
+    if layer is None or layer.op not in ("Conv", "ConvTranspose", "Gemm") or layer.attr("activation"):
         return None
     return layer if e.values[name].dtype.kind == "f" else None
 

@@ -19,6 +19,7 @@ from zeroskip.graph.passes.composite import (
 from zeroskip.graph.passes.constant_folding import fold_constants
 from zeroskip.graph.passes.fusion import fuse_activations, fuse_residuals
 from zeroskip.graph.passes.standalone_affine import affine_to_depthwise
+from zeroskip.graph.passes.transposed import transposed_to_convolution
 from zeroskip.graph.verify import verify
 
 Rewriting = Callable[[Graph], tuple[Graph, dict[str, int]]]
@@ -34,6 +35,7 @@ PASSES: Mapping[str, Rewriting] = {
     "affine to depthwise": affine_to_depthwise,
     "fuse residuals": fuse_residuals,
     "fuse activations": fuse_activations,
+    "transposed to convolution": transposed_to_convolution,
     "drop dead": drop_dead,
 }
 """Name to pass, in the order in which `simplify` applies them."""
