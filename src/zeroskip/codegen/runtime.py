@@ -113,7 +113,8 @@ def _emit_run(b: Builder) -> None:
         function = b.load_pointer(_slot(record, Record.FUNCTION))
         b.call(function, b.load_pointer(_slot(record, Record.ARGUMENTS)), task, b.thread)
 
-    with b.loop(0, b.load_i64(_slot(program, Header.CALLS))) as i:
+    calls = b.load_i64(_slot(program, Header.CALLS))
+    with b.loop(0, calls) as i:
         record = _slot(program, Header.RECORDS) + i * (8 * Record.SIZE)
         tasks = b.load_i64(_slot(record, Record.TASKS))
         with b.choose(threads.equals(1)) as (alone, together):
@@ -132,14 +133,18 @@ def _emit_run(b: Builder) -> None:
                 invoke(record, task)
                 b.ir.branch(draw)
                 b.ir.position_at_end(finished)
-                _barrier(b, arrived, base + (i + 1) * threads)
+                _barrier(b, arrived, base + (i + 1) * threads, (i + 1).equals(calls) & (b.thread > 0))
 
 
-def _barrier(b: Builder, arrived: Expr, everybody: Expr) -> None:
-    """Wait until `everybody` has arrived; yield the processor where that takes long."""
+def _barrier(b: Builder, arrived: Expr, everybody: Expr, leaves: Expr) -> None:
+    """Wait until `everybody` has arrived; yield the processor where that takes long.
+
+    A thread that `leaves` only says that it came. Workers do so after the last call: as soon as all have come,
+    the caller may free the program, which they must not look at any more.
+    """
     _atomic_add(b, arrived, 1)
     wait, late, through = (b.function.append_basic_block(n) for n in ("wait", "late", "through"))
-    b.ir.branch(wait)
+    b.ir.cbranch(leaves.value, through, wait)
     b.ir.position_at_end(wait)
     come = _spin_until(b, lambda: _atomic_load(b, arrived) >= everybody, BARRIER_SPINS)
     b.ir.cbranch(come.value, through, late)
