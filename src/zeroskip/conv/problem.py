@@ -118,10 +118,17 @@ class ConvProblem:
         return self._orders[block]
 
     def block_taps(self, block: int) -> int:
-        """The taps of blocks of `block` output channels, in `order`, that have any non-zero weight."""
+        """About how many taps blocks of `block` output channels have: counted without ordering the channels."""
         if block == 1:
             return self.nonzeros
-        return int(np.count_nonzero(blocked(self, block, self.w != 0).any(axis=2)))
+        if block not in self._taps:
+            there = blocked(self, block, self.w != 0, natural=True)
+            self._taps[block] = int(np.count_nonzero(there.any(axis=2)))
+        return self._taps[block]
+
+    @cached_property
+    def _taps(self) -> dict[int, int]:
+        return {}
 
     @cached_property
     def signature(self) -> str:

@@ -51,7 +51,14 @@ Chooser = Callable[[str, ConvSite], Choice]
 
 
 def problem_of(network: Network, node: Node) -> ConvProblem:
-    """The node as a `ConvProblem`; 1-D convolutions become 2-D ones with H = R = 1."""
+    """The node as a `ConvProblem`, made once; 1-D convolutions become 2-D ones with H = R = 1."""
+    key = node.outputs[0]
+    if key not in network.problems:
+        network.problems[key] = _problem(network, node)
+    return network.problems[key]
+
+
+def _problem(network: Network, node: Node) -> ConvProblem:
     n, c, h, w = network.image_shape(node.inputs[0])
     weights = network.constant(node.inputs[1])
     assert weights is not None

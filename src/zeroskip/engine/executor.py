@@ -123,11 +123,15 @@ class Context:
             groups.append(Program(self, native))
         return groups
 
-    def run(self, inputs: Mapping[str, Array], outputs: dict[str, Array], pool: ThreadPool | None) -> None:
-        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced by Python's."""
+    def prepare(self) -> Sequence[Program | PythonCall]:
+        """The plan's programs; their kernels are compiled and loaded the first time."""
         if self._groups is None:
             self._groups = self.programs(self.plan.steps)
-        self.run_groups(self._groups, inputs, outputs, pool)
+        return self._groups
+
+    def run(self, inputs: Mapping[str, Array], outputs: dict[str, Array], pool: ThreadPool | None) -> None:
+        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced where Python has them."""
+        self.run_groups(self.prepare(), inputs, outputs, pool)
 
     def run_groups(
         self,

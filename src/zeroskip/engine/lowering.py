@@ -7,24 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from zeroskip.codegen import Operand, Plain, Target
+from zeroskip.codegen import Operand, Plain
+from zeroskip.conv import ConvProblem
 from zeroskip.engine import convolutions
 from zeroskip.engine.convolutions import Chooser
 from zeroskip.engine.native import NATIVE, PRODUCT_CONV, Row
 from zeroskip.engine.network import Network
 from zeroskip.engine.plan import Array, Objects, Plan, PythonCall
 from zeroskip.graph import OPERATORS
-from zeroskip.graph.ir import Graph, Node
+from zeroskip.graph.ir import Node
 
 
-def lower(
-    graph: Graph, target: Target, threads: int, choose: Chooser, forced: bool = False
-) -> tuple[Plan, Network]:
-    """The plan of a bound and simplified graph; `choose` picks each convolution's algorithm.
+def problems_of(network: Network, forced: bool) -> list[ConvProblem]:
+    """The convolutions of the network that an algorithm will be chosen for."""
+    rows = ((node, _row(network, node, forced)) for node in network.graph.nodes)
+    return [convolutions.problem_of(network, node) for node, row in rows if row is _CONV]
+
+
+def lower(network: Network, choose: Chooser, forced: bool = False) -> Plan:
+    """The plan of a network whose graph is bound and simplified; `choose` picks each convolution's algorithm.
 
     Unless that is `forced`, convolutions that are matrix products run as such.
     """
-    network = Network(graph, target, threads)
+    graph = network.graph
     rows = {id(node): _row(network, node, forced) for node in graph.nodes}
     _decide_layouts(network, rows)
     _place_concatenations(network, rows)
@@ -39,9 +44,9 @@ def lower(
         else:
             _emit_python(network, node)
     object_outputs = _bind_outputs(network)
-    plan = Plan(
-        target,
-        threads,
+    return Plan(
+        network.target,
+        network.threads,
         {name: graph.values[name].sizes for name in graph.inputs},
         tuple(network.steps),
         tuple(network.buffers),
@@ -50,7 +55,6 @@ def lower(
         object_outputs,
         network.constants,
     )
-    return plan, network
 
 
 _CONV = Row(convolutions.accepts, lambda network, node: None, convolutions.shape_geometry, planar=True)

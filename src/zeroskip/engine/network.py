@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zeroskip.codegen import Call, Operand, Plain, Planar, Target
+from zeroskip.conv import ConvProblem
 from zeroskip.engine.geometry import Geometry
 from zeroskip.engine.plan import Array, Buffer, Objects, PythonCall, Step
 from zeroskip.errors import ModelError
@@ -32,6 +33,7 @@ class Network:
     graph: Graph
     target: Target
     threads: int
+    problems: dict[str, ConvProblem] = field(default_factory=dict)
     geometry: Geometry = field(init=False)
     buffers: list[Buffer] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)

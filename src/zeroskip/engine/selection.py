@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from zeroskip.codegen import Kernel, Target, load
 from zeroskip.codegen.runtime import ThreadPool
-from zeroskip.conv import ALGORITHMS, ConvProblem, find
+from zeroskip.conv import ALGORITHMS, Algorithm, ConvProblem, find
 from zeroskip.engine import store
 from zeroskip.engine.convolutions import Choice, ConvSite
 from zeroskip.engine.executor import Context, Program
@@ -46,23 +46,25 @@ class Selector:
     known: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
 
+    def key(self, problem: ConvProblem) -> store.LayerKey:
+        """What measurements of this convolution are remembered under."""
+        return store.layer_key(self.target, self.threads, problem.signature, problem.digest)
+
     def choose(self, name: str, site: ConvSite) -> Choice:
         """The fastest known variant of the layer, else the one predicted fastest."""
-        forced = self.algorithm != "auto"
-        candidates = predict(site.problem, self.target, self.algorithm)
+        rows = list(ALGORITHMS.values()) if self.algorithm == "auto" else [find(self.algorithm)]
+        key = self.key(site.problem)
+        measured = [c for c in self.known.get(key.text, ()) if c.algorithm in {row.name for row in rows}]
+        if measured:
+            best = min(measured, key=_microseconds)
+            candidates = tuple(sorted(measured, key=_microseconds)) + refusals(rows, site.problem, self.target)
+            return Choice(best.algorithm, best.variant, "measured", candidates)
+        candidates = predict(rows, site.problem, self.target)
         possible = [c for c in candidates if not c.reason]
         if not possible:
             reasons = "; ".join(f"{c.algorithm}: {c.reason}" for c in candidates)
             raise AlgorithmError(f"layer {name!r} is refused by algorithm {self.algorithm!r}: {reasons}")
-        problem = site.problem
-        key = store.layer_key(self.target, self.threads, problem.signature, problem.digest)
         self.layers.append(Layer(name, site, key, candidates))
-        measured = self.known.get(key.text, ())
-        if forced:
-            measured = tuple(c for c in measured if c.algorithm == self.algorithm)
-        best = min(measured, key=_microseconds, default=None)
-        if best is not None and best.algorithm in ALGORITHMS:
-            return Choice(best.algorithm, best.variant, "measured", _merge(measured, candidates))
         first = min(possible, key=lambda c: c.predicted_cycles or 0.0)
         return Choice(first.algorithm, first.variant, "predicted", candidates)
 
@@ -71,26 +73,23 @@ def _microseconds(candidate: Candidate) -> float:
     return candidate.microseconds if candidate.microseconds is not None else float("inf")
 
 
-def _merge(measured: tuple[Candidate, ...], predicted: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-    times = {(c.algorithm, c.variant): c for c in measured}
-    merged = [times.get((c.algorithm, c.variant), c) for c in predicted]
-    return tuple(sorted(merged, key=_microseconds))
+def refusals(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> tuple[Candidate, ...]:
+    """The algorithms that refuse the problem, with their reasons."""
+    reasons = {row.name: row.refuses(problem, target) for row in rows}
+    return tuple(Candidate(name, reason=reason) for name, reason in reasons.items() if reason)
 
 
-def predict(problem: ConvProblem, target: Target, algorithm: str = "auto") -> tuple[Candidate, ...]:
-    """Every variant of every algorithm (or of one) with its predicted cycles, or the algorithm's refusal."""
-    rows = ALGORITHMS.values() if algorithm == "auto" else [find(algorithm)]
-    candidates = []
-    for row in rows:
-        reason = row.refuses(problem, target)
-        if reason:
-            candidates.append(Candidate(row.name, reason=reason))
-            continue
-        candidates.extend(
-            Candidate(row.name, variant, predicted_cycles=row.cycles(problem, variant, target))
-            for variant in row.variants(problem, target)
-        )
-    return tuple(candidates)
+def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> tuple[Candidate, ...]:
+    """Every variant of the algorithms with its predicted cycles, then the refusals."""
+    refused = refusals(rows, problem, target)
+    names = {candidate.algorithm for candidate in refused}
+    possible = [
+        Candidate(row.name, variant, predicted_cycles=row.cycles(problem, variant, target))
+        for row in rows
+        if row.name not in names
+        for variant in row.variants(problem, target)
+    ]
+    return (*possible, *refused)
 
 
 def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:

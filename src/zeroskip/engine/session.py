@@ -16,8 +16,8 @@ from zeroskip.codegen.runtime import ThreadPool, can_thread
 from zeroskip.conv import find
 from zeroskip.engine import store
 from zeroskip.engine.executor import Context
-from zeroskip.engine.lowering import lower
-from zeroskip.engine.network import check_size
+from zeroskip.engine.lowering import lower, problems_of
+from zeroskip.engine.network import Network, check_size
 from zeroskip.engine.plan import Array, Plan
 from zeroskip.engine.selection import Selector, Tuner
 from zeroskip.engine.weights import gather
@@ -131,7 +131,10 @@ class InferenceSession:
         self._latest: Plan | None = None
         shapes = self._opening_shapes()
         if shapes is not None:
-            self._ready(shapes, {})
+            ready = self._ready(shapes, {})
+            context = ready.take()
+            context.prepare()
+            ready.give(context)
 
     # -- what onnxruntime's sessions have --------------------------------------------------------------------
 
@@ -210,17 +213,16 @@ class InferenceSession:
     def _make_plan(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Plan:
         graph = simplify(bind(self._simple, shapes, numbers))
         forced = self.options.algorithm != "auto"
+        network = Network(graph, self._target, self._threads)
+        check_size(network, _memory_limit())
         selector = Selector(self._target, self._threads, self.options.algorithm)
+        selector.known = store.read(selector.key(problem) for problem in problems_of(network, forced))
         try:
-            plan, network = lower(graph, self._target, self._threads, selector.choose, forced)
-            check_size(network, _memory_limit())
-            selector.known = store.read(layer.key for layer in selector.layers)
-            unknown = [layer for layer in selector.layers if layer.key.text not in selector.known]
-            if self.options.tune and unknown:
+            plan = lower(network, selector.choose, forced)
+            if self.options.tune and selector.layers:
                 selector.known |= self._tune(plan, selector)
-            if selector.known:
-                selector.layers.clear()
-                plan, _ = lower(graph, self._target, self._threads, selector.choose, forced)
+                again = Network(graph, self._target, self._threads, network.problems)
+                plan = lower(again, selector.choose, forced)
         except MemoryError as error:
             raise ModelError(f"{graph.name or 'the network'} does not fit into memory: {error}") from error
         return replace(plan, steps=gather(plan.steps))

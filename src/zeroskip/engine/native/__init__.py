@@ -1,6 +1,14 @@
 """Operators that run as native kernels, besides Conv: one row each. What has no row runs in NumPy."""
 
-from zeroskip.engine.native import arrangement, elementwise, matrix, picking, pooling, transposition
+from zeroskip.engine.native import (
+    arrangement,
+    elementwise,
+    matrix,
+    normalization,
+    picking,
+    pooling,
+    transposition,
+)
 from zeroskip.engine.native.matrix import PRODUCT_CONV
 from zeroskip.engine.native.row import Row
 
@@ -8,6 +16,7 @@ NATIVE: dict[str, Row] = {
     **arrangement.ROWS,
     **elementwise.ROWS,
     **matrix.ROWS,
+    **normalization.ROWS,
     **picking.ROWS,
     **pooling.ROWS,
     **transposition.ROWS,
