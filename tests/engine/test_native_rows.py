@@ -143,6 +143,20 @@ COMPUTED: dict[str, Case] = {
     "PRelu per pixel": Case(TO_PLANES + "y = PRelu(p, slope)", {"slope": normal(9, 17)}, roundings=1),
     "PRelu of numbers": Case("y = PRelu(x, slope)", {"slope": normal(7)}, (7,), roundings=1),
     "Pow": Case(TO_PLANES + "y = Pow(p, three)", {"three": np.float32(3)}, roundings=3),
+    "InstanceNormalization": Case(
+        TO_PLANES + "y = InstanceNormalization(p, s, t)",
+        {"s": normal(6), "t": normal(6)},
+        roundings=9 * 17 + 8,
+    ),
+    "InstanceNormalization of vectors": Case(
+        "y = InstanceNormalization(x, s, t)", {"s": normal(6), "t": normal(6)}, (6, 33), roundings=41
+    ),
+    "LayerNormalization": Case(
+        "y = LayerNormalization(x, s, t)", {"s": normal(17), "t": normal(17)}, roundings=25
+    ),
+    "LayerNormalization without shift": Case(
+        "y = LayerNormalization<axis=2>(x, s)", {"s": normal(9, 17)}, roundings=9 * 17 + 8
+    ),
     "squeeze and excite": Case(
         TO_PLANES + "g = GlobalAveragePool(p) d = Conv(g, down, bias) r = Relu(d) u = Conv(r, up) "
         "s = HardSigmoid(u) y = Mul(s, p)",

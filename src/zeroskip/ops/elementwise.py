@@ -43,6 +43,12 @@ BINARY: dict[str, Callable[[Builder, Expr, Expr], Expr]] = {
 }
 """ONNX operator to its meaning on two vectors."""
 
+_MEANINGS: dict[str, Callable[..., Expr]] = {
+    **BINARY,
+    "": lambda b, x: x,
+    "MulAdd": lambda b, x, factor, offset: b.fma(x, factor, offset),
+}
+
 
 def unary(x: Operand, y: Operand, activation: Activation, *, target: Target, threads: int = 1) -> Call:
     """The call for ``y = activation(x)``; in place only where both have one geometry."""
@@ -67,6 +73,13 @@ def binary(
     return _call(op, (a, b), y, activation, target, threads)
 
 
+def multiply_add(
+    x: Source, factor: Source, offset: Source, y: Operand, *, target: Target, threads: int = 1
+) -> Call:
+    """The call for ``y = x * factor + offset``, rounded once; broadcasting is as in `binary`."""
+    return _call("MulAdd", (x, factor, offset), y, None, target, threads)
+
+
 @dataclass(frozen=True)
 class _Body:
     """What a kernel's code depends on; `kinds` has ``v`` for an operand of vectors, ``s`` for a number."""
@@ -80,8 +93,7 @@ class _Body:
 
     def apply(self, b: Builder, values: Sequence[Expr]) -> Expr:
         """The result for a vector of each operand."""
-        value = BINARY[self.op](b, values[0], values[1]) if self.op else values[0]
-        return activate(b, value, self.activation)
+        return activate(b, _MEANINGS[self.op](b, *values), self.activation)
 
 
 def _call(
