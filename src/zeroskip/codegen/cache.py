@@ -1,7 +1,8 @@
 """Compiled objects kept on disk, so that a network opens without compiling a second time.
 
-One file per kernel, named by the digest of its IR, its target and LLVM's version; the file begins with the
-digest of its content, so a damaged one is noticed, dropped and made again.
+One file per kernel, named by the digest of what determines it: its name, which holds every parameter, the source
+files of the kernel generators, the target, LLVM's version. (Not by its IR: to make that takes longer than all else
+when a session opens.) The file begins with the digest of its content, so a damaged one is noticed and made again.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from functools import cache
 from pathlib import Path
 
 import llvmlite.binding as llvm
 import platformdirs
 
+from zeroskip import __version__
 from zeroskip.codegen.target import Target
 from zeroskip.errors import CacheWarning, InputError
 from zeroskip.files import write_bytes
@@ -39,9 +42,21 @@ def llvm_version() -> str:
     return ".".join(map(str, llvm.llvm_version_info))
 
 
-def key(text: str, target: Target) -> str:
-    """The name of the object compiled from this IR for this target by this LLVM."""
-    return hashlib.sha256(f"{llvm_version()}\n{target.key}\n{text}".encode()).hexdigest()
+@cache
+def _generator_digest() -> str:
+    """A digest of the source files that kernels come from; of the version where the sources are not there."""
+    digest = hashlib.sha256(__version__.encode())
+    package = Path(__file__).parent.parent
+    for room in ("codegen", "conv", "ops", "bench"):
+        for path in sorted((package / room).rglob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def key(name: str, target: Target) -> str:
+    """The file name of the kernel called `name`, compiled for this target by this LLVM."""
+    text = "\n".join([name, _generator_digest(), llvm_version(), target.key])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(name: str) -> bytes | None:

@@ -56,11 +56,10 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
 
 
 def _objects(kernels: list[Kernel], target: Target) -> dict[str, bytes]:
-    texts = {kernel.name: kernel.text(target) for kernel in kernels}
-    keys = {name: disk.key(text, target) for name, text in texts.items()}
-    found = {name: body for name in texts if (body := disk.read(keys[name])) is not None}
-    absent = [name for name in texts if name not in found]
-    for name, body in _compile_all([texts[name] for name in absent], absent, target).items():
+    keys = {kernel.name: disk.key(kernel.name, target) for kernel in kernels}
+    found = {name: body for name in keys if (body := disk.read(keys[name])) is not None}
+    texts = {kernel.name: kernel.text(target) for kernel in kernels if kernel.name not in found}
+    for name, body in _compile_all(list(texts.values()), list(texts), target).items():
         disk.write(keys[name], body)
         found[name] = body
     return found
