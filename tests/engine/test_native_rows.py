@@ -84,6 +84,7 @@ MOVED: dict[str, Case] = {
     **moved("DepthToSpace", "y = DepthToSpace<blocksize=2>(p)", (12, 5, 9)),
     **moved("DepthToSpace CRD", 'y = DepthToSpace<blocksize=3, mode="CRD">(p)', (18, 4, 7)),
     **moved("SpaceToDepth", "y = SpaceToDepth<blocksize=2>(p)", (3, 8, 34)),
+    **moved("SpaceToDepth CRD", 'y = SpaceToDepth<blocksize=2, mode="CRD">(p)', (3, 8, 34)),
     **moved(
         "Resize to double", f"y = Resize<{RESIZE.format('asymmetric', 'nearest')}>(p, , scales)", **SCALES
     ),
@@ -104,6 +105,7 @@ MOVED: dict[str, Case] = {
     "Transpose to planes": Case("t = Transpose<perm=[0,3,1,2]>(x) y = MaxPool<kernel_shape=[2,2]>(t)"),
     "Transpose of vectors": Case("y = Transpose<perm=[0,2,1]>(x)", size=(5, 33)),
     "Concat of rows": Case("y = Concat<axis=1>(x, x)", size=(3, 4, 5, 2)),
+    "Concat of vectors": Case("y = Concat<axis=1>(x, x)", size=(3, 4)),
     "Concat of images": Case("y = Concat<axis=0>(x, k)", {"k": normal(3, 2, 5)}, size=(2, 5)),
     "views of views": Case(
         TO_PLANES + "a, b = Split<axis=1>(p, half)\n"

@@ -28,10 +28,17 @@ class Arg(IntEnum):
     OFFSETS = auto()  # int32[Q filled up]: floats from an input row's start to the column's pixel
 
 
-def space_to_depth(x: Operand, y: Operand, *, block: int, target: Target, threads: int = 1) -> Call:
-    """The call that makes the pixels of each b x b square channels: (N, C, H, W) to (N, C*b*b, H/b, W/b)."""
-    channels = planes.view(x.layout).planes
-    sources = [(c, r, s) for r in range(block) for s in range(block) for c in range(channels)]
+def space_to_depth(
+    x: Operand, y: Operand, *, block: int, mode: str = "DCR", target: Target, threads: int = 1
+) -> Call:
+    """The call that makes the pixels of each b x b square channels: (N, C, H, W) to (N, C*b*b, H/b, W/b).
+
+    `mode` says what runs fastest among the new channels: the old ones (``"DCR"``) or the pixels (``"CRD"``).
+    """
+    channels, pixels = range(planes.view(x.layout).planes), range(block)
+    sources = [(c, r, s) for c in channels for r in pixels for s in pixels]
+    if mode == "DCR":
+        sources.sort(key=lambda source: source[1:])
     return gather_planes(x, y, sources, step=(block, block), threads=threads)
 
 

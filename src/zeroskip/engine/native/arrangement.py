@@ -29,11 +29,12 @@ def _joins_channels(network: Network, node: Node) -> bool:
 
 
 def _concat_planar(network: Network, node: Node) -> bool:
-    """Planes, but for arrays of rank 3 that are not planes anyway: those are seldom images."""
+    """Planes, but for arrays of rank 3 that need not be: those are seldom images."""
     if not _joins_channels(network, node):
         return False
     images = len(network.shape(node.outputs[0])) == 4
-    return images or any(name in network.planar_values for name in node.inputs)
+    needed = any(name in network.planar_values for name in node.inputs) or not _joins_runs(network, node)
+    return images or needed
 
 
 def _concat_geometry(network: Network, node: Node) -> None:

@@ -193,15 +193,9 @@ def _space_accepts(network: Network, node: Node) -> bool:
 
 def _emit_space(network: Network, node: Node) -> None:
     x, y = network.image(node.inputs[0]), network.output(node.outputs[0])
-    block = int(node.attr("blocksize"))
-    if node.op == "SpaceToDepth":
-        call = space.space_to_depth(x, y, block=block, target=network.target, threads=network.threads)
-    else:
-        mode = str(node.attr("mode", "DCR"))
-        call = space.depth_to_space(
-            x, y, block=block, mode=mode, target=network.target, threads=network.threads
-        )
-    network.emit(call)
+    block, mode = int(node.attr("blocksize")), str(node.attr("mode", "DCR"))
+    kernel = space.space_to_depth if node.op == "SpaceToDepth" else space.depth_to_space
+    network.emit(kernel(x, y, block=block, mode=mode, target=network.target, threads=network.threads))
 
 
 _space = Row(_space_accepts, _emit_space, planar=True)
