@@ -18,6 +18,8 @@ from zeroskip.codegen.cache import cache_directory
 from zeroskip.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
+BUILT = cache_directory() / "benchmark-networks"
+"""Where built networks stay; taken here, before a benchmark sets a cache of its own."""
 DENSE_MODELS = (
     "mobilenet_v1_1.0_224",
     "mobilenet_v2_1.0_224_qat",
@@ -63,7 +65,7 @@ def _build(name: str) -> Path:
             "name a folder that has it with --models"
         )
     digest = hashlib.sha256(builder.read_bytes()).hexdigest()[:12]
-    folder = cache_directory() / "benchmark-networks" / digest
+    folder = BUILT / digest
     target = folder / f"{name}.onnx"
     if target.is_file():
         return target
