@@ -1,8 +1,9 @@
 """Machine code from Python: the only room that knows LLVM."""
 
-from zeroskip.codegen.builder import Builder, Expr
+from zeroskip.codegen.builder import Builder
 from zeroskip.codegen.call import Argument, Call, Scratch
 from zeroskip.codegen.compile import Kernel, assembly, load
+from zeroskip.codegen.expr import Expr, Var
 from zeroskip.codegen.layout import SLACK, Address, Layout, Operand, Plain, Planar
 from zeroskip.codegen.target import Target, resolve
 
@@ -20,6 +21,7 @@ __all__ = [
     "Planar",
     "Scratch",
     "Target",
+    "Var",
     "assembly",
     "load",
     "resolve",

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from math import pi, sqrt
 
 from zeroskip.codegen import mathematics
-from zeroskip.codegen.builder import Builder, Expr
+from zeroskip.codegen.builder import Builder
+from zeroskip.codegen.expr import Expr
 
 Activation = tuple[str | float, ...]
 """An operator's name and its numbers, e.g. ``("Clip", 0.0, 6.0)``."""

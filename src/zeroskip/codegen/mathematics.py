@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zeroskip.codegen.builder import Builder, Expr
+from zeroskip.codegen.builder import Builder
+from zeroskip.codegen.expr import Expr
 
 
 def _polynomial(b: Builder, x: Expr, coefficients: Sequence[float]) -> Expr:

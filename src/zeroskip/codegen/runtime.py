@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from zeroskip.codegen.builder import I32, I64, PTR, VOID, Builder, Expr
+from zeroskip.codegen.builder import Builder
 from zeroskip.codegen.compile import Kernel, load
+from zeroskip.codegen.expr import I32, I64, PTR, VOID, Expr
 from zeroskip.codegen.target import resolve
 
 # About 100 us at 4 GHz: longer than the gap between two runs of a busy caller, shorter than anybody notices.

@@ -27,7 +27,7 @@ from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, activate, tag
-from zeroskip.codegen.builder import Var
+from zeroskip.codegen.expr import Var
 
 
 # A cache line of (offset, weight) pairs is eight taps; they stream from the last cache, so the line this many bytes

@@ -14,7 +14,7 @@ import numpy as np
 
 from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Planar, Target
 from zeroskip.codegen.activations import Activation, activate, tag
-from zeroskip.codegen.builder import Var
+from zeroskip.codegen.expr import Var
 from zeroskip.ops import planes
 from zeroskip.ops.planes import Row
 
