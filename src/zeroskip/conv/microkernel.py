@@ -166,6 +166,7 @@ class _Emitter:
         if mr == 1:
             self.paired_taps(self.values + first_value * 8, taps, pixels, acc[0])
         else:
+            self.prefetch(self.values + first_value * (4 * mr), taps * (4 * mr))
             with b.loop(0, taps) as j:
                 offset = b.load_i32(self.offsets + (first_offset + j) * 4)
                 self.tap(self.values + (first_value + j) * (4 * mr), pixels + offset, acc)
@@ -188,6 +189,12 @@ class _Emitter:
             for v, var in enumerate(row):
                 var.set(b.fma(w, x[v], var.get()))
 
+    def prefetch(self, values: Expr, size: Expr) -> None:
+        """Ask for the weights of the blocks to come, as many bytes as this block has."""
+        b = self.b
+        with b.loop(0, size, 64) as byte:
+            b.prefetch(values + byte + AHEAD)
+
     def paired_taps(self, pairs: Expr, taps: Expr, pixels: Expr, acc: list[Var]) -> None:
         """All taps of one output channel, a cache line of pairs at a time."""
         b = self.b
@@ -196,6 +203,7 @@ class _Emitter:
             b.prefetch(pairs + j * 8 + AHEAD)
             for i in range(PAIRS):
                 self.paired_tap(pairs + (j + i) * 8, pixels, acc)
+        b.prefetch(pairs + whole * 8 + AHEAD)
         with b.loop(whole, taps) as j:
             self.paired_tap(pairs + j * 8, pixels, acc)
 
