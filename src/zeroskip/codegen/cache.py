@@ -43,7 +43,7 @@ def llvm_version() -> str:
 
 
 @cache
-def _generator_digest() -> str:
+def generator_digest() -> str:
     """A digest of the source files that kernels come from; of the version where the sources are not there."""
     digest = hashlib.sha256(__version__.encode())
     package = Path(__file__).parent.parent
@@ -55,7 +55,7 @@ def _generator_digest() -> str:
 
 def key(name: str, target: Target) -> str:
     """The file name of the kernel called `name`, compiled for this target by this LLVM."""
-    text = "\n".join([name, _generator_digest(), llvm_version(), target.key])
+    text = "\n".join([name, generator_digest(), llvm_version(), target.key])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

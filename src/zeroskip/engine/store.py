@@ -10,9 +10,8 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zeroskip import __version__
 from zeroskip.codegen import Target
-from zeroskip.codegen.cache import cache_directory
+from zeroskip.codegen.cache import cache_directory, generator_digest
 from zeroskip.engine.plan import Candidate
 from zeroskip.errors import CacheWarning
 
@@ -36,8 +35,8 @@ class LayerKey:
 
     @property
     def text(self) -> str:
-        """The key as one string; the library's version is part of it."""
-        return "|".join([__version__, self.cpu, self.target, str(self.threads), self.signature, self.digest])
+        """The key as one string; the kernels' sources are part of it, for other kernels have other times."""
+        return "|".join([generator_digest()[:12], self.cpu, self.target, str(self.threads), self.signature, self.digest])
 
 
 def store_path() -> Path:
