@@ -1,0 +1,272 @@
+"""Winograd convolution F(m x m, 3 x 3), m = 2, 4 or 6 (Lavin & Gray, CVPR 2016).
+
+A tile of m x m output pixels takes a = m + 2 rows and columns of input d. With the matrices of `toom_cook`,
+
+    Y = A^T [ sum over c of (G g_c G^T) * (B^T d_c B) ] A,
+
+that is (m+2)^2 products per channel for m^2 outputs instead of 9 m^2: 2.25, 4 and 5.06 times fewer. Tiles are
+done in *blocks* that stay in the second cache: transform the block's input, multiply for a *chunk* of output
+channels, transform back with the epilogue, next chunk. With several threads a few blocks are done at a time.
+
+Rounding: where direct convolution errs by at most ``n u sum |g| |d|`` (n = 9 C terms, u = 2^-24), here it is
+at most ``(n + 4 a^2) u |A^T| [sum (|G| |g| |G^T|) * (|B^T| |d| |B|)] |A|``; for data of equal size that is
+larger by `Transforms.growth`, 7 for m = 2, 60 for m = 4, 509 for m = 6. What is met is far smaller: the
+largest error over the largest output of 256 channels of normal data is 6e-7, 3e-6 and 2e-5 (direct 9e-7), and
+of 16 channels 2e-7, 7e-7 and 6e-6. Two float32 runs of a network are taken to agree within ``8 * 2^-23 *
+sqrt(9 C)`` per layer (`zeroskip.bench.agreement`), 5e-5 and 1.1e-5 for these; so m = 6 is offered from 16
+channels on. NaN and infinity spread over their tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target
+from zeroskip.codegen.layout import round_up
+from zeroskip.conv.algorithm import Algorithm, Site
+from zeroskip.conv.borders import zero_borders
+from zeroskip.conv.problem import Array, ConvProblem
+from zeroskip.conv.taps import Panels
+from zeroskip.conv.toom_cook import transforms
+from zeroskip.conv.winograd_kernel import Multiplication, Multiply, Read, Tiling, read_kernel, read_scratch
+
+# Input channels from which on F(m x m, 3 x 3) is accurate enough: see above.
+LEAST_CHANNELS = {2: 1, 4: 1, 6: 16}
+# Register tiles MR x NV by number of registers, then NV: fewest padded output channels first, then the
+# tallest.
+HEIGHTS: dict[int, dict[int, tuple[int, ...]]] = {
+    32: {1: (16, 8), 2: (12, 8), 3: (8,), 4: (6, 4)},
+    16: {1: (8, 4), 2: (6, 4), 3: (4, 3), 4: (3, 2)},
+}
+CHUNK = 64  # output channels whose sums wait in scratch memory: 440 KiB for m = 4 and blocks of 48 tiles
+SEGMENT_BYTES = 24 << 10  # of transformed input, half the first cache
+BLOCKS_PER_THREAD = 2
+CHANNELS_PER_TASK = 8
+
+
+@dataclass(frozen=True)
+class Variant:
+    """F(m x m, 3 x 3) on blocks of nv vectors of tiles."""
+
+    m: int
+    nv: int
+
+    def __str__(self) -> str:
+        return f"{self.m}x{self.m}/{self.nv}"
+
+
+def parse_variant(text: str) -> Variant:
+    """The inverse of ``str(variant)``."""
+    tile, _, nv = text.partition("/")
+    return Variant(int(tile.partition("x")[0]), int(nv))
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """All tiles of a layer, in vectors: the tables that the kernels read (see `Read`, `Multiply`)."""
+
+    rows: Array
+    widths: Array
+    places: Array
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of tiles."""
+        return len(self.rows)
+
+
+def vectors_of(problem: ConvProblem, tiling: Tiling) -> int:
+    """How many vectors the tiles of a layer fill."""
+    across = -(-problem.Q // (tiling.m * tiling.per_group))
+    return -(-problem.N * -(-problem.P // tiling.m) * across // tiling.groups)
+
+
+def tiles_of(problem: ConvProblem, tiling: Tiling, x: Planar, y: Planar) -> Tiles:
+    """Where every group of tiles reads and writes."""
+    m, (top, left, bottom, right) = tiling.m, problem.pads
+    down, wide = -(-problem.P // m), m * tiling.per_group
+    grid = np.meshgrid(
+        np.arange(problem.N), np.arange(down) * m, np.arange(0, problem.Q, wide), indexing="ij"
+    )
+    image, row, column = (axis.reshape(-1, 1) for axis in grid)
+    # rows below the padding would only be multiplied by zero, but must be numbers: take the last one that is
+    # read
+    source = np.minimum(row - top + np.arange(tiling.alpha), problem.H + bottom - 1)
+    offsets = 4 * ((image * x.rows + source) * x.pitch + column - left)
+    widths = problem.W + right + left - column
+    places = np.concatenate(
+        [4 * ((image * y.rows + row) * y.pitch + column), problem.P - row, problem.Q - column], axis=1
+    )
+    missing = -len(row) % tiling.groups
+    places = np.concatenate([places, np.zeros((missing, 3), int)])
+    groups = np.minimum(np.arange(len(row) + missing), len(row) - 1)
+    shape = (-1, tiling.groups)
+    return Tiles(
+        offsets[groups].reshape(*shape, tiling.alpha).astype(np.int32),
+        widths[groups].reshape(shape).astype(np.int32),
+        places.reshape(*shape, 3).astype(np.int32),
+    )
+
+
+def transform_weights(w: Array, tiling: Tiling, mr: int, segment: int) -> Array:
+    """G g G^T of every filter, in float64, rounded once: see `Multiply.WEIGHTS`."""
+    channels, inputs = w.shape[:2]
+    padded = round_up(channels, mr)
+    G = tiling.matrices.G
+    both = np.kron(G, G).astype(np.float64)
+    v = np.zeros((tiling.products, padded, inputs), np.float32)
+    v[:, :channels] = (both @ w.reshape(-1, 9).T.astype(np.float64)).reshape(-1, channels, inputs)
+    v = v.reshape(tiling.products, padded // mr, mr, inputs)
+    parts = [
+        v[..., c : c + segment].transpose(0, 1, 3, 2).reshape(tiling.products, -1)
+        for c in range(0, inputs, segment)
+    ]
+    return np.ascontiguousarray(np.concatenate(parts, axis=1))
+
+
+def _height(problem: ConvProblem, nv: int, target: Target) -> int:
+    return min(HEIGHTS[target.registers][nv], key=lambda mr: (round_up(problem.K, mr), -mr))
+
+
+def _refuses(problem: ConvProblem, target: Target) -> str | None:
+    if (problem.R, problem.S) != (3, 3):
+        return f"the kernel is {problem.R}x{problem.S}; only 3x3 has transforms here"
+    if problem.strided:
+        return f"strides {problem.strides}; neighbouring outputs share products only with stride 1"
+    if problem.dilations != (1, 1):
+        return f"dilations {problem.dilations}; the transforms take neighbouring pixels"
+    if problem.groups != 1:
+        return f"{problem.groups} groups; the transforms pay only where many channels are summed"
+    return None
+
+
+def _variants(problem: ConvProblem, target: Target) -> list[str]:
+    found: dict[str, None] = {}
+    for m in (m for m, least in LEAST_CHANNELS.items() if least <= problem.C):
+        vectors = vectors_of(problem, Tiling(m, target.lanes))
+        for widest in (3, 4):
+            found[str(Variant(m, Panels(vectors, widest).nv))] = None
+    return list(found)
+
+
+def _cycles(problem: ConvProblem, text: str, target: Target) -> float:
+    """Products at nine tenths of the peak, weights from the third cache, and two transforms."""
+    variant = parse_variant(text)
+    tiling = Tiling(variant.m, target.lanes)
+    panels = Panels(vectors_of(problem, tiling), variant.nv)
+    padded = round_up(problem.K, _height(problem, panels.nv, target))
+    sums = tiling.products * padded * problem.C
+    weights = 4 * sums * panels.count / (12 if 4 * sums < 8 << 20 else 6)
+    transforms = (problem.C + problem.K) * panels.vectors * tiling.products * 3.5
+    return max(sums * panels.vectors / 2 / 0.9, weights) + transforms
+
+
+def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:
+    variant, target = parse_variant(text), site.target
+    tiling = Tiling(variant.m, target.lanes)
+    tiles = tiles_of(problem, tiling, site.x.planar, site.y.planar)
+    panels = Panels(tiles.vectors, variant.nv)
+    numbers = np.arange(panels.count + 1)
+    blocks = (numbers * (panels.nv - 1) + np.minimum(numbers, panels.wide)).astype(np.int32)
+    if panels.nv == 1:
+        blocks = numbers.astype(np.int32)
+    together = min(panels.count, 1 if site.threads == 1 else BLOCKS_PER_THREAD * site.threads)
+    product_bytes = (-(-problem.C * panels.nv * target.lanes * 4 // 64) | 1) * 64
+    shared: dict[str, Argument] = {
+        "BLOCKS": blocks,
+        "BLOCK_BYTES": tiling.products * product_bytes,
+        "PRODUCT_BYTES": product_bytes,
+    }
+    transformed = Address(site.allocate(together * tiling.products * product_bytes))
+    calls = [zero_borders(site.y, site.threads)]
+    read = _read_call(problem, tiling, tiles, panels, site)
+    multiply = _multiply_call(problem, tiling, tiles, panels, site)
+    for first in range(0, panels.count, together):
+        count = min(together, panels.count - first)
+        for slots, call in ((Read, read), (Multiply, multiply)):
+            own: dict[str, Argument] = {**shared, "FIRST": first, "TRANSFORMED": transformed}
+            arguments = tuple(
+                own.get(slot.name, argument) for slot, argument in zip(slots, call.arguments, strict=True)
+            )
+            calls.append(Call(call.kernel, arguments, count * call.tasks, call.scratch))
+    return tuple(calls)
+
+
+def _runs(total: int, site: Site, blocks: int, least: int) -> tuple[int, int]:
+    """Tasks per block, and channels of each, a multiple of `least`."""
+    runs = 1 if site.threads == 1 else max(1, -(-4 * site.threads // blocks))
+    share = round_up(-(-total // runs), least)
+    return -(-total // share), share
+
+
+def _read_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: Panels, site: Site) -> Call:
+    """The input transform of one block; slots that differ from block to block are 0."""
+    scratch = read_scratch(tiling)
+    runs, share = _runs(problem.C, site, panels.count, CHANNELS_PER_TASK)
+    values: dict[Read, Argument] = {
+        Read.INPUT: site.x.address,
+        Read.PLANE: site.x.planar.plane,
+        Read.CHANNELS: problem.C,
+        Read.ROWS: tiles.rows,
+        Read.WIDTHS: tiles.widths,
+        Read.RUNS: runs,
+        Read.SHARE: share,
+        Read.SCRATCH: Scratch(),
+        Read.SCRATCH_STRIDE: scratch,
+    }
+    arguments = tuple(values.get(slot, 0) for slot in Read)
+    return Call(read_kernel(tiling, panels.nv), arguments, runs, scratch)
+
+
+def _multiply_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: Panels, site: Site) -> Call:
+    """Products and inverse transform of one block; slots that differ from block to block are 0."""
+    mr = _height(problem, panels.nv, site.target)
+    shape = Multiplication(tiling, mr, panels.nv, problem.activation, site.residual is not None)
+    padded = round_up(problem.K, mr)
+    most = max(1, SEGMENT_BYTES // (panels.nv * tiling.lanes * 4))
+    segment = -(-problem.C // -(-problem.C // most))
+    runs, share = _runs(padded, site, panels.count, mr)
+    chunk = min(share, CHUNK // mr * mr)
+    bias = np.zeros(padded, np.float32)
+    if problem.bias is not None:
+        bias[: problem.K] = problem.bias
+    sums = chunk * shape.row_bytes()
+    scratch = sums + shape.transform_bytes()
+    residual = site.residual
+    values: dict[Multiply, Argument] = {
+        Multiply.CHANNELS: problem.C,
+        Multiply.SEGMENT: segment,
+        Multiply.WEIGHTS: transform_weights(problem.w, tiling, mr, segment),
+        Multiply.WEIGHT_BYTES: 4 * padded * problem.C,
+        Multiply.PADDED: padded,
+        Multiply.K: problem.K,
+        Multiply.RUNS: runs,
+        Multiply.SHARE: share,
+        Multiply.CHUNK: chunk,
+        Multiply.BIAS: bias,
+        Multiply.PLACES: tiles.places,
+        Multiply.OUTPUT: site.y.address,
+        Multiply.OUTPUT_PLANE: site.y.planar.plane,
+        Multiply.PITCH: 4 * site.y.planar.pitch,
+        Multiply.RESIDUAL: residual.address if residual else Address(-1),
+        Multiply.RESIDUAL_PLANE: residual.planar.plane if residual else 0,
+        Multiply.ROW_BYTES: shape.row_bytes(),
+        Multiply.SUMS_BYTES: sums,
+        Multiply.SCRATCH: Scratch(),
+        Multiply.SCRATCH_STRIDE: scratch,
+    }
+    return Call(shape.kernel(), tuple(values.get(slot, 0) for slot in Multiply), runs, scratch)
+
+
+ALGORITHM = Algorithm(
+    "winograd",
+    "F(2x2, 3x3), F(4x4, 3x3) or F(6x6, 3x3): 2.25 to 5 times fewer multiplications, more rounding",
+    "Lavin & Gray, CVPR 2016",
+    _refuses,
+    _variants,
+    _cycles,
+    _build,
+    growth=lambda variant: transforms(parse_variant(variant).m, 3).growth,
+)

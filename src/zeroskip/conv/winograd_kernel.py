@@ -1,0 +1,358 @@
+"""The kernels of Winograd convolution; `winograd` says what they compute.
+
+Vectors hold one number of each of LANES tiles. A vector of tiles is made of G *groups* of J tiles that follow
+each other in a row of pixels, G*J = LANES, so that a group's pixels are a few loads, and a transposition of G
+vectors gives, or takes, one pixel of every tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+from zeroskip.codegen import Builder, Expr, Kernel
+from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.conv.toom_cook import Transforms, transforms
+from zeroskip.conv.transpose import transpose
+
+# Asked for ahead of time: pixels by planes (VGG-16's 64 channels of 224x224: 7.5 ms, now 5.0) and weights by
+# bytes (its 512 channels of 14x14: 2.2 ms, now 1.35).
+PLANES_AHEAD = 1
+WEIGHTS_AHEAD = 6144
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """F(m x m, 3 x 3) on vectors of some length: how tiles fill a vector."""
+
+    m: int
+    lanes: int
+
+    @property
+    def alpha(self) -> int:
+        """Rows and columns of a tile's input, and of its transform."""
+        return self.m + 2
+
+    @property
+    def products(self) -> int:
+        """Numbers in the transform of a tile."""
+        return self.alpha**2
+
+    @property
+    def per_group(self) -> int:
+        """J: tiles of a group; their pixels must fit a vector."""
+        return max(1, self.lanes // {2: 2, 4: 4, 6: 8}[self.m])
+
+    @property
+    def groups(self) -> int:
+        """G: groups of a vector."""
+        return self.lanes // self.per_group
+
+    @property
+    def matrices(self) -> Transforms:
+        """The transforms of F(m, 3)."""
+        return transforms(self.m, 3)
+
+
+class Read(IntEnum):
+    """Argument slots of the input transform."""
+
+    INPUT = 0
+    PLANE = auto()  # bytes from one input plane to the next
+    CHANNELS = auto()
+    ROWS = auto()  # int32[vectors][G][alpha]: bytes from a plane's pixel (0, 0) to the rows of a group
+    WIDTHS = auto()  # int32[vectors][G]: columns of these rows that may be read
+    BLOCKS = auto()  # int32[blocks+1]: numbers of vectors
+    FIRST = auto()  # the call's first block
+    RUNS = auto()  # tasks of a block
+    SHARE = auto()  # channels per task
+    TRANSFORMED = auto()  # float32[blocks of the call][alpha^2][CHANNELS][nv][LANES]
+    BLOCK_BYTES = auto()  # of it
+    PRODUCT_BYTES = auto()  # from one of the alpha^2 to the next
+    SCRATCH = auto()
+    SCRATCH_STRIDE = auto()
+
+
+class Multiply(IntEnum):
+    """Argument slots of the products and the inverse transform."""
+
+    TRANSFORMED = 0
+    BLOCK_BYTES = auto()
+    PRODUCT_BYTES = auto()
+    BLOCKS = auto()
+    FIRST = auto()
+    CHANNELS = auto()  # of the input
+    SEGMENT = auto()  # input channels at a time
+    WEIGHTS = auto()  # float32[alpha^2][segments][K/MR][channels of the segment][MR]
+    WEIGHT_BYTES = auto()  # from one of the alpha^2 to the next
+    PADDED = auto()  # K rounded up to MR
+    K = auto()
+    RUNS = auto()  # tasks of a block
+    SHARE = auto()  # output channels per task, a multiple of CHUNK
+    CHUNK = auto()  # output channels at a time, a multiple of MR
+    BIAS = auto()
+    PLACES = auto()  # int32[vectors][G][3]: bytes to the group's first output pixel; rows, columns that exist
+    OUTPUT = auto()
+    OUTPUT_PLANE = auto()
+    PITCH = auto()  # bytes
+    RESIDUAL = auto()
+    RESIDUAL_PLANE = auto()
+    ROW_BYTES = auto()  # of scratch for an output channel
+    SUMS_BYTES = auto()  # of scratch for all channels of a chunk
+    SCRATCH = auto()
+    SCRATCH_STRIDE = auto()
+
+
+def read_kernel(tiling: Tiling, nv: int) -> Kernel:
+    """The input transform, for blocks of up to `nv` vectors of tiles."""
+    return Kernel(f"winograd_{tiling.m}_read_{nv}", lambda b: _emit_read(b, tiling, nv))
+
+
+def read_scratch(tiling: Tiling) -> int:
+    """Bytes of scratch memory per thread that `read_kernel` needs."""
+    return tiling.alpha * tiling.groups * _chunks(tiling.alpha, tiling) * tiling.lanes * 4
+
+
+def _chunks(columns: int, tiling: Tiling) -> int:
+    """Vectors that hold `columns` numbers of each tile of a group."""
+    return -(-columns // tiling.groups)
+
+
+def _combine(b: Builder, coefficients: Sequence[float], xs: Sequence[Expr]) -> Expr:
+    """The sum of coefficient times vector; some coefficient is not zero."""
+    terms = [(float(c), x) for c, x in zip(coefficients, xs, strict=True) if c]
+    terms.sort(key=lambda term: term[0] != 1)
+    (c, x), *others = terms
+    total = x if c == 1 else x * c
+    for c, x in others:
+        total = total + x if c == 1 else total - x if c == -1 else b.fma(c, x, total)
+    return total
+
+
+def _transform_input(b: Builder, tiling: Tiling, d: Sequence[Expr]) -> list[Expr]:
+    """B^T d. The rows of points p and -p are an even part plus and minus an odd part."""
+    BT = tiling.matrices.BT
+    rows = [_combine(b, BT[0], d)]
+    for row in BT[1:-1:2]:
+        even, odd = _combine(b, row[0::2], d[0::2]), _combine(b, row[1::2], d[1::2])
+        rows += [even + odd, even - odd]
+    return [*rows, _combine(b, BT[-1], d)]
+
+
+def _transform_output(b: Builder, tiling: Tiling, z: Sequence[Expr]) -> list[Expr]:
+    """A^T z. Even rows weigh the sum of what belongs to p and -p, odd rows the difference."""
+    AT = tiling.matrices.AT
+    sums = [p + n for p, n in zip(z[1:-1:2], z[2:-1:2], strict=True)]
+    differences = [p - n for p, n in zip(z[1:-1:2], z[2:-1:2], strict=True)]
+    rows = []
+    for i, row in enumerate(AT):
+        parts = sums if i % 2 == 0 else differences
+        rows.append(_combine(b, [row[0], *row[1:-1:2], row[-1]], [z[0], *parts, z[-1]]))
+    return rows
+
+
+def _emit_read(b: Builder, tiling: Tiling, nv: int) -> None:
+    """A task transforms the tiles of a block for a run of input channels."""
+    runs = b.arg(Read.RUNS)
+    block, run = b.task // runs, b.task % runs
+    first = run * b.arg(Read.SHARE)
+    last = b.minimum(first + b.arg(Read.SHARE), b.arg(Read.CHANNELS))
+    bounds = b.pointer(Read.BLOCKS) + (b.arg(Read.FIRST) + block) * 4
+    start, stop = b.load_i32(bounds), b.load_i32(bounds + 4)
+    to = b.pointer(Read.TRANSFORMED) + block * b.arg(Read.BLOCK_BYTES)
+    scratch = b.pointer(Read.SCRATCH) + b.thread * b.arg(Read.SCRATCH_STRIDE)
+    chunks = _chunks(tiling.alpha, tiling)
+    ahead = b.arg(Read.PLANE) * PLANES_AHEAD
+    with b.loop(start, stop) as vector:
+        group = vector * tiling.groups
+        rows = b.pointer(Read.ROWS) + group * (4 * tiling.alpha)
+        widths = [b.load_i32(b.pointer(Read.WIDTHS) + (group + g) * 4) for g in range(tiling.groups)]
+        masks = [[b.lanes_below(width - q * tiling.groups) for q in range(chunks)] for width in widths]
+        with b.loop(first, last) as channel:
+            plane = b.pointer(Read.INPUT) + channel * b.arg(Read.PLANE)
+            _read_down(b, tiling, plane, ahead, rows, masks, scratch)
+            _read_across(b, tiling, scratch, to + (channel * nv + vector - start) * b.vector_bytes)
+
+
+def _read_down(
+    b: Builder, tiling: Tiling, plane: Expr, ahead: Expr, rows: Expr, masks: list[list[Expr]], scratch: Expr
+) -> None:
+    """B^T over the rows of each group's pixels; its row j goes to the j-th part of scratch."""
+    width = tiling.groups * len(masks[0])
+    for g in range(tiling.groups):
+        starts = [plane + b.load_i32(rows + (g * tiling.alpha + a) * 4) for a in range(tiling.alpha)]
+        for at in starts:
+            b.prefetch(at + ahead)
+        for q, mask in enumerate(masks[g]):
+            # what lies right of the padded row are other pixels, or anything
+            d = [b.select(mask, b.load_vector(at + 4 * q * tiling.groups), 0.0) for at in starts]
+            for j, value in enumerate(_transform_input(b, tiling, d)):
+                b.store(value, scratch + (j * width + q * tiling.groups + g) * b.vector_bytes)
+
+
+def _read_across(b: Builder, tiling: Tiling, scratch: Expr, to: Expr) -> None:
+    """Tiles to lanes, then B^T over the columns: one vector for each of the alpha^2 products."""
+    groups, inner = tiling.groups, tiling.per_group
+    chunks = _chunks(tiling.alpha, tiling)
+    step = b.arg(Read.PRODUCT_BYTES)
+    for j in range(tiling.alpha):
+        columns: list[Expr] = []
+        for q in range(chunks):
+            at = scratch + (j * groups * chunks + q * groups) * b.vector_bytes
+            sources = [b.load_vector(at + g * b.vector_bytes) for g in range(groups)]
+            columns += transpose(b, sources, inner, lambda t, c: tiling.m * t + c, lambda g, t: g * inner + t)
+        for i, value in enumerate(_transform_input(b, tiling, columns[: tiling.alpha])):
+            b.store(value, to + step * (j * tiling.alpha + i))
+
+
+@dataclass(frozen=True)
+class Multiplication:
+    """The second kernel: products of transforms on register tiles of MR x NV, then the inverse transform."""
+
+    tiling: Tiling
+    mr: int
+    nv: int
+    activation: Activation | None
+    residual: bool
+
+    def kernel(self) -> Kernel:
+        """The kernel to be compiled."""
+        flags = ("_residual" if self.residual else "") + tag(self.activation)
+        name = f"winograd_{self.tiling.m}_multiply_{self.mr}x{self.nv}{flags}"
+        return Kernel(name, lambda b: _Multiply(b, self).emit())
+
+    def row_bytes(self) -> int:
+        """Bytes of scratch for the sums of a channel: an odd number of lines, to spread over cache sets."""
+        return (self.tiling.products * self.nv * self.tiling.lanes * 4 // 64 | 1) * 64
+
+    def transform_bytes(self) -> int:
+        """Bytes of scratch for the inverse transform of a vector of tiles."""
+        return self.tiling.m * self.tiling.alpha * self.tiling.lanes * 4
+
+
+class _Multiply:
+    def __init__(self, b: Builder, shape: Multiplication) -> None:
+        self.b, self.shape, self.tiling = b, shape, shape.tiling
+        self.channels, self.padded = b.arg(Multiply.CHANNELS), b.arg(Multiply.PADDED)
+        self.segment = b.arg(Multiply.SEGMENT)
+        self.row = b.arg(Multiply.ROW_BYTES)
+        self.sums = b.pointer(Multiply.SCRATCH) + b.thread * b.arg(Multiply.SCRATCH_STRIDE)
+        self.transformed = self.sums + b.arg(Multiply.SUMS_BYTES)
+
+    def emit(self) -> None:
+        """A task is a block of tiles and a run of output channels, a chunk of them after the other."""
+        b, nv = self.b, self.shape.nv
+        runs, chunk = b.arg(Multiply.RUNS), b.arg(Multiply.CHUNK)
+        block, run = b.task // runs, b.task % runs
+        bounds = b.pointer(Multiply.BLOCKS) + (b.arg(Multiply.FIRST) + block) * 4
+        start, stop = b.load_i32(bounds), b.load_i32(bounds + 4)
+        data = b.pointer(Multiply.TRANSFORMED) + block * b.arg(Multiply.BLOCK_BYTES)
+        first = run * b.arg(Multiply.SHARE)
+        last = b.minimum(first + b.arg(Multiply.SHARE), self.padded)
+        with b.loop(first, last, chunk) as k:
+            end = b.minimum(k + chunk, last)
+            if nv > 1:
+                with b.choose((stop - start).equals(nv)) as (wide, narrow):
+                    with wide:
+                        self.products(data, k, end, nv)
+                    with narrow:
+                        self.products(data, k, end, nv - 1)
+            else:
+                self.products(data, k, end, nv)
+            with b.loop(start, stop) as vector:
+                self.finish(vector, vector - start, k, b.minimum(end, b.arg(Multiply.K)))
+
+    def products(self, data: Expr, first: Expr, last: Expr, nv: int) -> None:
+        """Sums over the input channels, for each product and the output channels from `first`."""
+        b, mr = self.b, self.shape.mr
+        vector = self.shape.nv * b.vector_bytes
+        with b.loop(0, self.tiling.products) as e:
+            u = data + e * b.arg(Multiply.PRODUCT_BYTES)
+            v = b.pointer(Multiply.WEIGHTS) + e * b.arg(Multiply.WEIGHT_BYTES)
+            with b.loop(0, self.channels, self.segment) as c:
+                count = b.minimum(self.segment, self.channels - c)
+                with b.loop(first, last, mr) as k:
+                    to = self.sums + (k - first) * self.row + e * vector
+                    self.tile(u + c * vector, v + (c * self.padded + k * count) * 4, count, c, to, nv)
+
+    def tile(self, u: Expr, v: Expr, count: Expr, c: Expr, to: Expr, nv: int) -> None:
+        """A register tile: sums so far, or zeros, plus `count` channels."""
+        b, mr = self.b, self.shape.mr
+        acc = [[b.var(b.vector()) for _ in range(nv)] for _ in range(mr)]
+        with b.when(c > 0):
+            for m, row in enumerate(acc):
+                for n, var in enumerate(row):
+                    var.set(b.load_vector(to + self.row * m + n * b.vector_bytes))
+        with b.loop(0, count) as j:
+            x = [b.load_vector(u + (j * self.shape.nv + n) * b.vector_bytes) for n in range(nv)]
+            b.prefetch(v + j * (4 * mr) + WEIGHTS_AHEAD)
+            for m, row in enumerate(acc):
+                w = b.broadcast(v + (j * mr + m) * 4)
+                for n, var in enumerate(row):
+                    var.set(b.fma(w, x[n], var.get()))
+        for m, row in enumerate(acc):
+            for n, var in enumerate(row):
+                b.store(var.get(), to + self.row * m + n * b.vector_bytes)
+
+    def finish(self, vector: Expr, slot: Expr, first: Expr, last: Expr) -> None:
+        """The inverse transform of a vector of tiles, for the output channels from `first`."""
+        b, groups = self.b, self.tiling.groups
+        places = b.pointer(Multiply.PLACES) + vector * (12 * groups)
+        with b.loop(first, last) as k:
+            self.finish_down(self.sums + (k - first) * self.row + slot * b.vector_bytes)
+            self.finish_across(places, k)
+
+    def finish_down(self, sums: Expr) -> None:
+        """A^T over the rows."""
+        b, alpha = self.b, self.tiling.alpha
+        step = self.shape.nv * b.vector_bytes
+        for i in range(alpha):
+            z = [b.load_vector(sums + (j * alpha + i) * step) for j in range(alpha)]
+            for row, value in enumerate(_transform_output(b, self.tiling, z)):
+                b.store(value, self.transformed + (row * alpha + i) * b.vector_bytes)
+
+    def finish_across(self, places: Expr, k: Expr) -> None:
+        """A^T over the columns, bias, tiles to pixels, and the epilogue row by row."""
+        b, tiling = self.b, self.tiling
+        bias = b.broadcast(b.pointer(Multiply.BIAS) + k * 4)
+        plane = b.pointer(Multiply.OUTPUT) + k * b.arg(Multiply.OUTPUT_PLANE)
+        residual = b.pointer(Multiply.RESIDUAL) + k * b.arg(Multiply.RESIDUAL_PLANE)
+        groups, inner = tiling.groups, tiling.per_group
+        ahead = plane + b.arg(Multiply.OUTPUT_PLANE) * PLANES_AHEAD
+        for i in range(tiling.m):
+            for g in range(groups):
+                b.prefetch(ahead + b.load_i32(places + 12 * g) + b.arg(Multiply.PITCH) * i)
+            at = self.transformed + i * tiling.alpha * b.vector_bytes
+            z = [b.load_vector(at + j * b.vector_bytes) for j in range(tiling.alpha)]
+            columns: list[Expr | None] = [y + bias for y in _transform_output(b, tiling, z)]
+            for q in range(_chunks(tiling.m, tiling)):
+                part = columns[q * groups : (q + 1) * groups]
+                part += [None] * (groups - len(part))
+                wide = min(tiling.m - q * groups, groups)
+
+                def pixel(column: int, tile: int, wide: int = wide) -> int:
+                    return tiling.m * tile + column if column < wide else -1
+
+                rows = transpose(b, part, inner, lambda t, g: g * inner + t, pixel)
+                for g, value in enumerate(rows):
+                    self.store_row(
+                        places + 12 * g, i, q * groups, value, plane, residual, (inner - 1) * tiling.m + wide
+                    )
+
+    def store_row(
+        self, place: Expr, i: int, column: int, value: Expr, plane: Expr, residual: Expr, width: int
+    ) -> None:
+        """Row `i` of a group, `width` pixels from `column` on, where they exist."""
+        b = self.b
+        offset, rows, columns = (b.load_i32(place + 4 * n) for n in range(3))
+        there = b.select(rows > i, b.minimum(columns - column, width), 0)
+        at = offset + b.arg(Multiply.PITCH) * i + 4 * column
+        with b.choose(there >= b.lanes) as (whole, edge):
+            with whole:
+                y = value + b.load_vector(residual + at) if self.shape.residual else value
+                b.store(activate(b, y, self.shape.activation), plane + at)
+            with edge:
+                mask = b.lanes_below(there)
+                y = value + b.load_masked(residual + at, mask) if self.shape.residual else value
+                b.store_masked(activate(b, y, self.shape.activation), plane + at, mask)
