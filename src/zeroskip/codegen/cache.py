@@ -1,8 +1,9 @@
 """Compiled objects kept on disk, so that a network opens without compiling a second time.
 
-One file per kernel, named by the digest of what determines it: its name, which holds every parameter, the source
-files of the kernel generators, the target, LLVM's version. (Not by its IR: to make that takes longer than all else
-when a session opens.) The file begins with the digest of its content, so a damaged one is noticed and made again.
+One file per kernel, named by the digest of what determines it: its name, which holds every parameter, the
+source files of the kernel generators, the target, LLVM's version. (Not by its IR: to make that takes longer
+than all else when a session opens.) The file begins with the digest of its content, so a damaged one is
+noticed and made again.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def generator_digest() -> str:
 
 def key(name: str, target: Target) -> str:
     """The file name of the kernel called `name`, compiled for this target by this LLVM."""
-    text = "\n".join([name, generator_digest(), llvm_version(), target.key])
+    text = f"{name}\n{generator_digest()}\n{llvm_version()}\n{target.key}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -140,8 +140,8 @@ def _emit_run(b: Builder) -> None:
 def _barrier(b: Builder, arrived: Expr, everybody: Expr, leaves: Expr) -> None:
     """Wait until `everybody` has arrived; yield the processor where that takes long.
 
-    A thread that `leaves` only says that it came. Workers do so after the last call: as soon as all have come,
-    the caller may free the program, which they must not look at any more.
+    A thread that `leaves` only says that it came. Workers do so after the last call: as soon as all have
+    come, the caller may free the program, which they must not look at any more.
     """
     _atomic_add(b, arrived, 1)
     wait, late, through = (b.function.append_basic_block(n) for n in ("wait", "late", "through"))

@@ -118,7 +118,7 @@ class ConvProblem:
         return self._orders[block]
 
     def block_taps(self, block: int) -> int:
-        """About how many taps blocks of `block` output channels have: counted without ordering the channels."""
+        """About how many taps blocks of `block` output channels have: the channels are not ordered for it."""
         if block == 1:
             return self.nonzeros
         if block not in self._taps:

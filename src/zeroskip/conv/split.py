@@ -1,7 +1,7 @@
-"""Splitting an input by strides: one plane per (row, column) residue, so that strided taps become plain offsets.
+"""Splitting an input by strides: a plane per (row, column) residue, so that strided taps are plain offsets.
 
-Where the input's own zero borders are as wide as the padding, the kernel reads straight through them, and what it
-leaves in the borders of the split planes is never read: it needs no masks but one, at each plane's end.
+Where the input's own zero borders are as wide as the padding, the kernel reads straight through them, and
+what it leaves in the borders of the split planes is never read: it needs no masks but at each plane's end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from enum import IntEnum, auto
 
 import numpy as np
 
-from zeroskip.codegen import Builder, Call, Kernel, Operand, Planar, Target
+from zeroskip.codegen import Argument, Builder, Call, Kernel, Operand, Planar, Target
+from zeroskip.codegen.layout import round_up
 from zeroskip.ops.copy import copy
 
 BYTES_PER_TASK = 64 * 1024
@@ -33,6 +34,7 @@ class Arg(IntEnum):
     OUTPUT_IMAGE = auto()
     OUTPUT_PITCH = auto()
     COLUMNS = auto()
+    WHOLE_ROWS = auto()  # rows of an image whose last vector stays inside the plane
     PLANES = auto()  # output planes
     SHARE = auto()  # of them per task
 
@@ -48,9 +50,10 @@ def split(x: Operand, y: Operand, pads: tuple[int, int, int, int], target: Targe
     if not isinstance(source, Planar) or not _reads_through(source, pads) or stride not in STRIDES:
         return copy(x, y, pads=(top, left), target=target, threads=threads)
     padded = source.height + top + bottom
+    room = out.plane // 4 - (out.images - 1) * out.rows * out.pitch - round_up(out.width, target.lanes)
     starts = [(4 * ((a - top) * source.pitch + b - left), -(-(padded - a) // step)) for a, b in out.phases]
     share = out.planes if threads == 1 else max(1, -(-BYTES_PER_TASK // out.plane))
-    values = {
+    values: dict[Arg, Argument] = {
         Arg.INPUT: x.address,
         Arg.OUTPUT: y.address,
         Arg.STARTS: np.array(starts, np.int32),
@@ -63,10 +66,12 @@ def split(x: Operand, y: Operand, pads: tuple[int, int, int, int], target: Targe
         Arg.OUTPUT_IMAGE: out.image,
         Arg.OUTPUT_PITCH: 4 * out.pitch,
         Arg.COLUMNS: out.width,
+        Arg.WHOLE_ROWS: max(0, room // out.pitch + 1),
         Arg.PLANES: out.planes,
         Arg.SHARE: share,
     }
-    return Call(Kernel(f"split_columns_{stride}", lambda b: _emit(b, stride)), tuple(values[arg] for arg in Arg), -(-out.planes // share))
+    kernel = Kernel(f"split_columns_{stride}", lambda b: _emit(b, stride))
+    return Call(kernel, tuple(values[arg] for arg in Arg), -(-out.planes // share))
 
 
 def _reads_through(x: Planar, pads: tuple[int, int, int, int]) -> bool:
@@ -78,20 +83,21 @@ def _reads_through(x: Planar, pads: tuple[int, int, int, int]) -> bool:
 
 
 def _emit(b: Builder, stride: int) -> None:
-    """A task is some output planes; rows go upwards, so that a row's last vector is overwritten by the next row."""
+    """A task is some output planes; rows go upwards: the next one overwrites what a last vector spilt."""
     first = b.task * b.arg(Arg.SHARE)
     last = b.minimum(first + b.arg(Arg.SHARE), b.arg(Arg.PLANES))
     phases, columns = b.arg(Arg.PHASES), b.arg(Arg.COLUMNS)
     with b.loop(first, last) as plane, b.loop(0, b.arg(Arg.IMAGES)) as image:
         phase = b.pointer(Arg.STARTS) + plane % phases * 8
-        final = b.load_i32(phase + 4) - 1
-        source = b.pointer(Arg.INPUT) + plane // phases * b.arg(Arg.INPUT_PLANE) + image * b.arg(Arg.INPUT_IMAGE)
-        source = source + b.load_i32(phase)
+        rows = b.load_i32(phase + 4)
+        whole = b.minimum(rows, b.arg(Arg.WHOLE_ROWS))
+        source = b.pointer(Arg.INPUT) + plane // phases * b.arg(Arg.INPUT_PLANE)
+        source = source + image * b.arg(Arg.INPUT_IMAGE) + b.load_i32(phase)
         to = b.pointer(Arg.OUTPUT) + plane * b.arg(Arg.OUTPUT_PLANE) + image * b.arg(Arg.OUTPUT_IMAGE)
-        with b.loop(0, final) as row, b.loop(0, columns, b.lanes) as column:
+        with b.loop(0, whole) as row, b.loop(0, columns, b.lanes) as column:
             pixels = source + row * b.arg(Arg.INPUT_STEP) + column * (4 * stride)
             b.store(b.load_strided(pixels, stride), to + row * b.arg(Arg.OUTPUT_PITCH) + column * 4)
-        with b.loop(0, columns, b.lanes) as column:
-            pixels = source + final * b.arg(Arg.INPUT_STEP) + column * (4 * stride)
-            at = to + final * b.arg(Arg.OUTPUT_PITCH) + column * 4
+        with b.loop(whole, rows) as row, b.loop(0, columns, b.lanes) as column:
+            pixels = source + row * b.arg(Arg.INPUT_STEP) + column * (4 * stride)
+            at = to + row * b.arg(Arg.OUTPUT_PITCH) + column * 4
             b.store_masked(b.load_strided(pixels, stride), at, b.lanes_below(columns - column))

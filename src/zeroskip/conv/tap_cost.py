@@ -43,7 +43,8 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     multiply = taps * vectors * mr / 2
     loads = taps * (vectors * load + count * (mr + 1) * NEAR_LOAD)
     spill = blocks * mr * vectors * 2.0 * (segments - 1)
-    return pack + max(multiply, loads) + STORE * problem.K * vectors + START * blocks * count * segments + spill
+    overhead = STORE * problem.K * vectors + START * blocks * count * segments
+    return pack + max(multiply, loads) + overhead + spill
 
 
 def packed_segment(problem: ConvProblem, nv: int, target: Target) -> int:

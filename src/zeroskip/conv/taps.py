@@ -7,12 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
-from zeroskip.codegen import Address, Argument, Call, Operand, Planar, Scratch, Target
+from zeroskip.codegen import Address, Argument, Call, Planar, Scratch
 from zeroskip.conv.algorithm import Site
 from zeroskip.conv.microkernel import Arg, Tile
 from zeroskip.conv.problem import Array, ConvProblem, blocked, rows_of
 
-# Below this many multiply-accumulates a layer is not worth splitting among threads (a barrier costs about 1 us).
+# With fewer multiply-accumulates a layer is not worth splitting among threads (a barrier costs about 1 us).
 MACS_WORTH_A_TASK = 100_000
 TASKS_PER_THREAD = 4
 
@@ -146,11 +146,8 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
         part = w[:, :, :, cut].transpose(0, 1, 3, 2)
         taps = part.shape[2]
         numbers = np.arange(groups * blocks)
-        entry = np.stack(
-            [first_value + numbers * taps, first_offset + numbers // blocks * taps, np.full_like(numbers, taps)],
-            axis=1,
-        )
-        entries.append(entry)
+        first_values, first_offsets = first_value + numbers * taps, first_offset + numbers // blocks * taps
+        entries.append(np.stack([first_values, first_offsets, np.full_like(numbers, taps)], axis=1))
         parts.append(part.reshape(-1))
         lists.append(offsets[:, cut].reshape(-1))
         first_value += groups * blocks * taps
@@ -163,7 +160,8 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
 
 def _listed(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
     none = np.zeros(0, np.int32)
-    return PackedTaps(np.stack(entries).astype(np.int32), offsets, np.ascontiguousarray(values), rows, none, none)
+    blocks = np.stack(entries).astype(np.int32)
+    return PackedTaps(blocks, offsets, np.ascontiguousarray(values), rows, none, none)
 
 
 def _paired(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
@@ -178,9 +176,8 @@ def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, tap_bytes: in
     With `tap_bytes` they are offsets into the packed panel, where a tap of the segment takes so many bytes.
     """
     w = blocked(problem, variant.mr)
-    groups, blocks, _, _ = w.shape
-    there = w.any(axis=2)
-    offsets = tap_offsets(problem, x).reshape(groups, -1)
+    there: Array = np.asarray(w.any(axis=2))
+    offsets = tap_offsets(problem, x).reshape(problem.groups, -1)
     values, lists, entries = [], [], []
     first = 0
     for cut in _segments(problem, variant):

@@ -57,7 +57,9 @@ class Selector:
         measured = [c for c in self.known.get(key.text, ()) if c.algorithm in {row.name for row in rows}]
         if measured:
             best = min(measured, key=_microseconds)
-            candidates = tuple(sorted(measured, key=_microseconds)) + refusals(rows, site.problem, self.target)
+            candidates = tuple(sorted(measured, key=_microseconds)) + refusals(
+                rows, site.problem, self.target
+            )
             return Choice(best.algorithm, best.variant, "measured", candidates)
         candidates = predict(rows, site.problem, self.target)
         possible = [c for c in candidates if not c.reason]
@@ -168,8 +170,10 @@ class Tuner:
         return tuple(sorted(timed, key=_microseconds))
 
     def _seconds(self, program: Program, external: dict[int, int], fresh: Array) -> float:
-        """The fastest of several runs with the caches as in the network: the layer's input is `fresh` in the
-        second cache, all else was swept out of it."""
+        """The fastest of several runs with the caches as in the network.
+
+        The layer's input is `fresh` in the second cache, all else was swept out of it.
+        """
         program.run(external, self.pool)
         best, spent, runs = float("inf"), 0.0, 0
         while runs < REPEATS or spent < LEAST_SECONDS:
