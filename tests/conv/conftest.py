@@ -255,7 +255,7 @@ def poison(context: Context) -> None:
 
 
 def check_borders(network: Network, context: Context, name: str) -> None:
-    """All that is not a pixel of the value `name` is zero: before, between and after its planes, if it has any."""
+    """All that is not a pixel of the value `name` is zero, where it lies in planes."""
     home = network.homes[name]
     layout = home.layout
     if not isinstance(layout, Planar):
@@ -288,7 +288,7 @@ class Runner:
     ) -> list[list[np.ndarray]]:
         """The outputs for each set of inputs, one after the other in the same memory, poisoned once.
 
-        `borders` are planar values whose memory is still theirs at the end, and whose borders are to be checked.
+        `borders` are values whose memory is still theirs at the end, and whose borders are to be checked.
         """
         network = Network(graph, self.target, threads)
         plan = lower(network, choose, forced=True)

@@ -145,7 +145,7 @@ def by_numbers(texts, count):
 
 
 def test_pixels_around_the_tile(runner, kit, algorithm):
-    """One row of pixels: one less than fills the vectors of the register tile, as many, one more; then two tiles."""
+    """One row of pixels: one less than fills the register tile, as many, one more; then two tiles."""
     layer = roomy(kit, algorithm, runner, c=16, h=1, k=16, kernel=(3, 3))
     lanes, seen = runner.target.lanes, set()
     for numbers, text in by_numbers(variants(algorithm, runner, layer), 2).items():
