@@ -1,8 +1,8 @@
 """The one micro-kernel: a register tile of MR output channels by NV vectors of pixels, taps in a loop.
 
-A convolution is a sum of shifted planes (design, section 4): on planes of equal pitch, a tap (c, r, s) of the
-weights is one *offset* into the input, and its work is one vector-scalar multiply-add per output channel over a
-run of pixels. Hence one loop serves dense and sparse weights alike:
+A convolution is a sum of shifted planes: on planes of equal pitch, a tap (c, r, s) of the weights is one
+*offset* into the input, and its work is one vector-scalar multiply-add per output channel over a run of
+pixels. Hence one loop serves dense and sparse weights alike:
 
     acc[m][v]  = bias[m]
     for each tap j of the block of MR output channels:
@@ -10,11 +10,12 @@ run of pixels. Hence one loop serves dense and sparse weights alike:
         for m: acc[m][v] += value[j][m] * x[v]
     output[m][v] = mask(pixel(v)) * activation(acc[m][v] + residual[m][v])
 
-Dense weights list every tap, and all blocks share one offset list; CSR is MR = 1 with a list per output channel
-(Park et al. 2017, "stretched" rows); blocks of 2, 4 or 8 output channels lie between (Elsen et al. 2020).
+Dense weights list every tap, and all blocks share one offset list; CSR is MR = 1 with a list per output
+channel (Park et al. 2017, "stretched" rows); blocks of 2, 4 or 8 output channels lie between (Elsen et al.
+2020).
 
-Taps may be split into *segments* (runs of input channels) so that one segment's share of the input stays in the
-first cache while all output channels pass over it; partial sums then wait in scratch memory.
+Taps may be split into *segments* (runs of input channels) so that one segment's share of the input stays in
+the first cache while all output channels pass over it; partial sums then wait in scratch memory.
 
 A *packed* panel first copies the pixels that each tap of the segment reads, shifted, into scratch memory. All
 loads of the taps are then aligned and near: worth it when many output channels pass over them.
@@ -29,9 +30,8 @@ from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, activate, tag
 from zeroskip.codegen.expr import Var
 
-
-# A cache line of (offset, weight) pairs is eight taps; they stream from the last cache, so the line this many bytes
-# ahead is asked for (2 % of a ResNet-50; 512 bytes were too few).
+# A cache line of (offset, weight) pairs is eight taps; they stream from the last cache, so the line this many
+# bytes ahead is asked for (2 % of a ResNet-50; 512 bytes were too few).
 PAIRS = 8
 AHEAD = 2048
 
@@ -130,7 +130,8 @@ class _Emitter:
             return
         size = b.arg(Arg.CONV_GROUP)
         with b.loop(self.first_block // size, (self.last_block + size - 1) // size) as group:
-            first, last = b.maximum(self.first_block, group * size), b.minimum(self.last_block, (group + 1) * size)
+            first = b.maximum(self.first_block, group * size)
+            last = b.minimum(self.last_block, (group + 1) * size)
             self.segments_of(slot, nv, first, last, group)
 
     def segments_of(self, slot: Expr, nv: int, first: Expr, last: Expr, group: Expr | None = None) -> None:
@@ -208,7 +209,7 @@ class _Emitter:
             self.paired_tap(pairs + j * 8, pixels, acc)
 
     def paired_tap(self, pair: Expr, pixels: Expr, acc: list[Var]) -> None:
-        """One tap of one output channel. Loads are the bottleneck: offset and weight come in one (7-12 % faster)."""
+        """One tap of one output channel; loads limit it: offset and weight come in one (7-12 % faster)."""
         b = self.b
         offset, w = b.unpack_pair(b.load_i64(pair))
         source = pixels + offset
@@ -238,7 +239,7 @@ class _Emitter:
         return acc
 
     def finish(self, acc: list[list[Var]], slot: Expr, first: Expr) -> None:
-        """Residual, activation, borders to zero, store. Rows without a channel (MR does not divide K) are dropped."""
+        """Residual, activation, borders to zero, store; rows without a channel (MR does not divide K) go."""
         b = self.b
         at = slot * b.vector_bytes
         masks = [b.mask_bits(self.masks + (slot + v) * self.mask_bytes) for v in range(len(acc[0]))]
@@ -250,7 +251,8 @@ class _Emitter:
                 for v, var in enumerate(row):
                     y = var.get()
                     if self.tile.residual:
-                        y = y + b.load_vector(self.residual + k * self.residual_plane + at + v * b.vector_bytes)
+                        residual = self.residual + k * self.residual_plane + at
+                        y = y + b.load_vector(residual + v * b.vector_bytes)
                     y = activate(b, y, self.tile.activation)
                     b.store(b.select(masks[v], y, 0.0), out + v * b.vector_bytes)
 
@@ -266,7 +268,8 @@ class _Emitter:
         with b.loop(self.first_block * mr, self.last_block * mr) as row:
             k = b.load_i32(self.rows + row * 4)
             plane = self.output + k * self.output_plane
-            with b.when(k < self.channels), b.loop(b.arg(Arg.COMPUTED), b.arg(Arg.PLANE_END), b.vector_bytes) as i:
+            computed, end = b.arg(Arg.COMPUTED), b.arg(Arg.PLANE_END)
+            with b.when(k < self.channels), b.loop(computed, end, b.vector_bytes) as i:
                 b.store(b.vector(), plane + i)
         with b.when(group.equals(0)):
             lead = b.arg(Arg.LEAD)

@@ -130,7 +130,7 @@ class Context:
         return self._groups
 
     def run(self, inputs: Mapping[str, Array], outputs: dict[str, Array], pool: ThreadPool | None) -> None:
-        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced where Python has them."""
+        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced by Python's."""
         self.run_groups(self.prepare(), inputs, outputs, pool)
 
     def run_groups(

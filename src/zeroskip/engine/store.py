@@ -36,7 +36,8 @@ class LayerKey:
     @property
     def text(self) -> str:
         """The key as one string; the kernels' sources are part of it, for other kernels have other times."""
-        return "|".join([generator_digest()[:12], self.cpu, self.target, str(self.threads), self.signature, self.digest])
+        kernels = generator_digest()[:12]
+        return "|".join([kernels, self.cpu, self.target, str(self.threads), self.signature, self.digest])
 
 
 def store_path() -> Path:
