@@ -38,23 +38,37 @@ class Layer:
 
 @dataclass
 class Selector:
-    """Answers the lowering's question; knows what was measured, now or before."""
+    """Answers the lowering's question; knows what was measured, now or before.
+
+    `algorithm` is forced on every layer, `prefer` on those it accepts, unless they are ``"auto"``.
+    """
 
     target: Target
     threads: int
     algorithm: str
+    prefer: str = "auto"
     known: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
 
     def key(self, problem: ConvProblem) -> store.LayerKey:
-        """What measurements of this convolution are remembered under."""
-        return store.layer_key(self.target, self.threads, problem.signature, problem.digest)
+        """What measurements of this convolution are remembered under: those of a forced algorithm apart."""
+        rows = self.rows(problem)
+        only = f" only {rows[0].name}" if len(rows) == 1 else ""
+        return store.layer_key(self.target, self.threads, problem.signature + only, problem.digest)
+
+    def rows(self, problem: ConvProblem) -> list[Algorithm]:
+        """The algorithms that may be chosen for this convolution, should they accept it."""
+        if self.algorithm != "auto":
+            return [find(self.algorithm)]
+        if self.prefer != "auto" and not find(self.prefer).refuses(problem, self.target):
+            return [find(self.prefer)]
+        return list(ALGORITHMS.values())
 
     def choose(self, name: str, site: ConvSite) -> Choice:
         """The fastest known variant of the layer, else the one predicted fastest."""
-        rows = list(ALGORITHMS.values()) if self.algorithm == "auto" else [find(self.algorithm)]
+        rows = self.rows(site.problem)
         key = self.key(site.problem)
-        measured = [c for c in self.known.get(key.text, ()) if c.algorithm in {row.name for row in rows}]
+        measured = [c for c in self.known.get(key.text, ()) if c.algorithm in ALGORITHMS]
         if measured:
             best = min(measured, key=_microseconds)
             candidates = tuple(sorted(measured, key=_microseconds)) + refusals(

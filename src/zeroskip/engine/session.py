@@ -35,6 +35,7 @@ class SessionOptions:
     Args:
         threads: worker threads, the caller's included; 0 means all processors this process may use.
         algorithm: ``"auto"``, or the convolution algorithm (`zs.algorithms()`) to force on every layer.
+        prefer: ``"auto"``, or the convolution algorithm to force on the layers that it accepts.
         target: ``"host"``, or an x86-64 level such as ``"x86-64-v3"`` that this machine can run.
         tune: measure the candidates of layers that the tuning store does not know.
         shapes: input name to shape, for preparing a plan when the session opens; else a symbolic first
@@ -45,6 +46,7 @@ class SessionOptions:
 
     threads: int = 1
     algorithm: str = "auto"
+    prefer: str = "auto"
     target: str = "host"
     tune: bool = False
     shapes: Mapping[str, Sequence[int]] | None = None
@@ -87,7 +89,10 @@ class _Ready:
         with self._lock:
             if self._free:
                 return self._free.pop()
-        return Context(self.plan)
+        try:
+            return Context(self.plan)
+        except MemoryError as error:
+            raise _too_large(self.plan.arena_bytes + self.plan.workspace_bytes) from error
 
     def give(self, context: Context) -> None:
         with self._lock:
@@ -120,8 +125,9 @@ class InferenceSession:
         self.options = options or SessionOptions()
         self._threads = _thread_count(self.options.threads)
         self._target = resolve(self.options.target)
-        if self.options.algorithm != "auto":
-            find(self.options.algorithm)
+        self._forced = {self.options.algorithm, self.options.prefer} - {"auto"}
+        for name in self._forced:
+            find(name)
         self.graph = model if isinstance(model, Graph) else load(model)
         self._simple = simplify(self.graph)
         self._shape_inputs = shape_inputs(self._simple)
@@ -212,13 +218,17 @@ class InferenceSession:
 
     def _make_plan(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Plan:
         graph = simplify(bind(self._simple, shapes, numbers))
-        forced = self.options.algorithm != "auto"
+        forced = bool(self._forced)
         network = Network(graph, self._target, self._threads)
-        check_size(network, _memory_limit())
-        selector = Selector(self._target, self._threads, self.options.algorithm)
+        limit = _memory_limit()
+        check_size(network, limit)
+        selector = Selector(self._target, self._threads, self.options.algorithm, self.options.prefer)
         selector.known = store.read(selector.key(problem) for problem in problems_of(network, forced))
         try:
             plan = lower(network, selector.choose, forced)
+            size = plan.arena_bytes + plan.workspace_bytes
+            if limit is not None and size > limit:
+                raise _too_large(size)
             if self.options.tune and selector.layers:
                 selector.known |= self._tune(plan, selector)
                 again = Network(graph, self._target, self._threads, network.problems)
@@ -292,6 +302,12 @@ class InferenceSession:
                 f"outputs: unknown {unknown}; the network's outputs are {list(self.graph.outputs)}"
             )
         return output_names
+
+
+def _too_large(size: int) -> ModelError:
+    return ModelError(
+        f"the activations take {size / 1e9:.1f} GB, which this machine has not; use a smaller batch or input"
+    )
 
 
 def _thread_count(threads: int) -> int:

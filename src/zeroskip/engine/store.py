@@ -65,6 +65,8 @@ def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
                 if row is not None:
                     found[key.text] = tuple(Candidate(**entry) for entry in json.loads(row[0]))
     except sqlite3.OperationalError as error:
+        if str(error).startswith("no such table"):  # another process has just begun it
+            return {}
         _warn(f"the tuning store {path} cannot be read ({error}); layers are tuned anew")
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
         _warn(
