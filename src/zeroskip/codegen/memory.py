@@ -80,10 +80,12 @@ class Memory(Values):
             bits = self.ir.trunc(bits, ir.IntType(self.lanes))
         return Expr(self, self.ir.bitcast(bits, ir.VectorType(I1, self.lanes)))
 
-    def unpack_pair(self, pair: Expr) -> tuple[Expr, Expr]:
-        """(low half as a sign-extended integer, high half as a float in every lane) of a 64-bit integer."""
-        low = self.ir.sext(self.ir.trunc(pair.value, I32), I64)
-        high = self.ir.trunc(self.ir.lshr(pair.value, ir.Constant(I64, 32)), I32)
+    def unpack_pair(self, pair: Expr, bits: int) -> tuple[Expr, Expr]:
+        """A 64-bit integer as the unsigned integer in its low 16 bits (or the signed one in its low 32), and the
+        float above them in every lane."""
+        narrow = self.ir.trunc(pair.value, I16 if bits == 16 else I32)
+        low = self.ir.zext(narrow, I64) if bits == 16 else self.ir.sext(narrow, I64)
+        high = self.ir.trunc(self.ir.lshr(pair.value, ir.Constant(I64, bits)), I32)
         return Expr(self, low), self.splat(Expr(self, self.ir.bitcast(high, F32)))
 
     def load_strided(

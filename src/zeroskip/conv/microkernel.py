@@ -44,9 +44,9 @@ class Arg(IntEnum):
     RESIDUAL = auto()
     BIAS = auto()  # float32[blocks*MR]
     ROWS = auto()  # int32[blocks*MR]: the output channel of each row of a block; CHANNELS where there is none
-    BLOCKS = auto()  # int32[segments][blocks][3]: first value, first offset, taps
+    BLOCKS = auto()  # int32[segments][blocks][3]: first value, first offset (or base), taps
     OFFSETS = auto()  # int32[]: bytes from a pixel to its tap's pixel (MR > 1)
-    VALUES = auto()  # float32[taps][MR]; MR = 1: pairs (int32 offset, float32 weight)[taps]
+    VALUES = auto()  # float32[taps][MR]; MR = 1: pairs (offset, float32 weight)[taps], see `Tile.unit`
     MASKS = auto()  # one bit per lane and vector of a plane: is it a pixel?
     SCRATCH = auto()
     SCRATCH_STRIDE = auto()  # bytes of scratch per thread
@@ -71,7 +71,11 @@ class Arg(IntEnum):
 
 @dataclass(frozen=True)
 class Tile:
-    """A micro-kernel's shape and epilogue: everything its code depends on besides the target."""
+    """A micro-kernel's shape and epilogue: everything its code depends on besides the target.
+
+    With MR = 1, `unit` says how a pair holds its offset: 0, in bytes as int32; else as uint16 multiples of so many
+    bytes from a base, one for each block and segment. A quarter less to stream from memory.
+    """
 
     mr: int
     nv: int
@@ -79,12 +83,19 @@ class Tile:
     residual: bool = False
     segmented: bool = False
     packed: bool = False
+    unit: int = 0
 
     @property
     def name(self) -> str:
         """E.g. ``taps_8x3_residual_relu``."""
         flags = "".join(f"_{flag}" for flag in ("packed", "segmented", "residual") if getattr(self, flag))
-        return f"taps_{self.mr}x{self.nv}{flags}{tag(self.activation)}"
+        unit = f"_unit{self.unit}" if self.unit else ""
+        return f"taps_{self.mr}x{self.nv}{unit}{flags}{tag(self.activation)}"
+
+    @property
+    def pair_bytes(self) -> int:
+        """Bytes of an (offset, weight) pair."""
+        return 6 if self.unit else 8
 
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
@@ -165,7 +176,8 @@ class _Emitter:
         acc = self.start(segment, row, partial, nv)
         pixels = self.packed if self.tile.packed else self.input + slot * b.vector_bytes
         if mr == 1:
-            self.paired_taps(self.values + first_value * 8, taps, pixels, acc[0])
+            base = pixels + first_offset if self.tile.unit else pixels
+            self.paired_taps(self.values + first_value * self.tile.pair_bytes, taps, base, acc[0])
         else:
             self.prefetch(self.values + first_value * (4 * mr), taps * (4 * mr))
             with b.loop(0, taps) as j:
@@ -197,22 +209,22 @@ class _Emitter:
             b.prefetch(values + byte + AHEAD)
 
     def paired_taps(self, pairs: Expr, taps: Expr, pixels: Expr, acc: list[Var]) -> None:
-        """All taps of one output channel, a cache line of pairs at a time."""
-        b = self.b
+        """All taps of one output channel, about a cache line of pairs at a time."""
+        b, size = self.b, self.tile.pair_bytes
         whole = taps & -PAIRS
         with b.loop(0, whole, PAIRS) as j:
-            b.prefetch(pairs + j * 8 + AHEAD)
+            b.prefetch(pairs + j * size + AHEAD)
             for i in range(PAIRS):
-                self.paired_tap(pairs + (j + i) * 8, pixels, acc)
-        b.prefetch(pairs + whole * 8 + AHEAD)
+                self.paired_tap(pairs + (j + i) * size, pixels, acc)
+        b.prefetch(pairs + whole * size + AHEAD)
         with b.loop(whole, taps) as j:
-            self.paired_tap(pairs + j * 8, pixels, acc)
+            self.paired_tap(pairs + j * size, pixels, acc)
 
     def paired_tap(self, pair: Expr, pixels: Expr, acc: list[Var]) -> None:
         """One tap of one output channel; loads limit it: offset and weight come in one (7-12 % faster)."""
-        b = self.b
-        offset, w = b.unpack_pair(b.load_i64(pair))
-        source = pixels + offset
+        b, unit = self.b, self.tile.unit
+        offset, w = b.unpack_pair(b.load_i64(pair), 16 if unit else 32)
+        source = pixels + (offset * unit if unit else offset)
         for v, var in enumerate(acc):
             var.set(b.fma(w, b.load_vector(source + v * b.vector_bytes), var.get()))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from zeroskip.conv import block_sparse, depthwise, direct, sparse_direct, winograd
+from zeroskip.conv import block_sparse, depthwise, direct, im2col, mec, sparse_direct, winograd
 from zeroskip.conv.algorithm import Algorithm
 from zeroskip.errors import AlgorithmError
 
 ALGORITHMS: dict[str, Algorithm] = {
     module.ALGORITHM.name: module.ALGORITHM
-    for module in (direct, depthwise, sparse_direct, block_sparse, winograd)
+    for module in (direct, depthwise, im2col, mec, winograd, sparse_direct, block_sparse)
 }
 
 

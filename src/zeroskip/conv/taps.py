@@ -16,6 +16,10 @@ from zeroskip.conv.problem import Array, ConvProblem, blocked, rows_of
 MACS_WORTH_A_TASK = 100_000
 TASKS_PER_THREAD = 4
 
+# A compact (offset, weight) pair counts its offset in one of these units.
+PAIR = np.dtype([("offset", "<u2"), ("weight", "<f4")])
+UNITS = (4, 64)
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -115,6 +119,7 @@ class PackedTaps:
     rows: Array
     pack_bounds: Array
     pack: Array
+    unit: int = 0
 
     @property
     def segments(self) -> int:
@@ -153,21 +158,33 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
         first_value += groups * blocks * taps
         first_offset += groups * taps
     if variant.mr > 1:
-        return _listed(entries, np.concatenate(lists), np.concatenate(parts), rows)
+        return _listed(entries, lists, parts, rows)
     lists = [np.repeat(part.reshape(groups, 1, -1), blocks, axis=1).reshape(-1) for part in lists]
-    return _paired(entries, np.concatenate(lists), np.concatenate(parts), rows)
+    return _paired(entries, lists, parts, rows)
 
 
-def _listed(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
+def _listed(entries: list[Array], offsets: list[Array], values: list[Array], rows: Array) -> PackedTaps:
+    """For blocks of several output channels: a list of offsets beside the weights."""
+    none = np.zeros(0, np.int32)
+    weights = np.ascontiguousarray(np.concatenate(values))
+    return PackedTaps(np.stack(entries).astype(np.int32), np.concatenate(offsets), weights, rows, none, none)
+
+
+def _paired(entries: list[Array], offsets: list[Array], values: list[Array], rows: Array) -> PackedTaps:
+    """For blocks of one output channel: (offset, weight) pairs, which one load fetches; 6 bytes where they can be."""
     none = np.zeros(0, np.int32)
     blocks = np.stack(entries).astype(np.int32)
-    return PackedTaps(blocks, offsets, np.ascontiguousarray(values), rows, none, none)
-
-
-def _paired(entries: list[Array], offsets: Array, values: Array, rows: Array) -> PackedTaps:
-    """For blocks of one output channel: (offset, weight) pairs, which one load fetches."""
-    pairs = np.stack([offsets, np.ascontiguousarray(values).view(np.int32)], axis=1)
-    return _listed(entries, np.zeros(0, np.int32), pairs, rows)
+    bases = [int(part.min(initial=0)) for part in offsets]
+    near = np.concatenate([part - base for part, base in zip(offsets, bases, strict=True)])
+    weights = np.ascontiguousarray(np.concatenate(values))
+    unit = next((u for u in UNITS if not (near % u).any() and near.max(initial=0) < u << 16), 0)
+    if unit == 0:
+        pairs = np.stack([np.concatenate(offsets), weights.view(np.int32)], axis=1)
+        return PackedTaps(blocks, none, pairs, rows, none, none)
+    blocks[:, :, 1] = np.array(bases)[:, None]
+    pairs = np.zeros(len(near) + 2, PAIR)  # the last pairs are read as 8 bytes
+    pairs["offset"][:-2], pairs["weight"][:-2] = near // unit, weights
+    return PackedTaps(blocks, none, pairs.view(np.uint8), rows, none, none, unit)
 
 
 def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, tap_bytes: int = 0) -> PackedTaps:
@@ -190,7 +207,7 @@ def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, tap_bytes: in
         entries.append(np.stack([starts, starts, counts], axis=1))
         first += tap.size
     form = _listed if variant.mr > 1 else _paired
-    packed = form(entries, np.concatenate(lists), np.concatenate(values), rows_of(problem, variant.mr))
+    packed = form(entries, lists, values, rows_of(problem, variant.mr))
     return packed if not tap_bytes else replace(packed, **_pack_lists(problem, variant, offsets))
 
 
@@ -215,7 +232,13 @@ def call(problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site) -
     lanes, layout = target.lanes, y.planar
     panels = panels_of(layout, variant, lanes)
     tile = Tile(
-        variant.mr, panels.nv, problem.activation, residual is not None, taps.segments > 1, variant.packed
+        variant.mr,
+        panels.nv,
+        problem.activation,
+        residual is not None,
+        taps.segments > 1,
+        variant.packed,
+        taps.unit,
     )
     total = int(taps.blocks.shape[1])
     chunks, groups = split(problem, panels.count, total, threads)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
+from zeroskip.codegen import Operand, Plain
 from zeroskip.codegen.activations import ACTIVATIONS
 from zeroskip.engine import convolutions
 from zeroskip.engine.native.row import Row
@@ -92,21 +95,20 @@ PRODUCT_CONV = Row(_product_conv_accepts, _emit_product_conv, label="gemm")
 """Convolutions that are fully connected layers: those after a global pool, or of a whole image."""
 
 
-def _softmax_axis(network: Network, node: Node) -> int | None:
-    """The axis of a softmax over the last axis that is not 1, or None where no kernel does it."""
+def _distributions(network: Network, node: Node) -> tuple[int, int] | None:
+    """A softmax of neighbouring numbers as (how many, of how many each); None where it is none."""
     shape = network.shape(node.inputs[0])
-    if any(key not in ("axis",) for key in node.attributes):
-        return None
     axis = int(node.attr("axis", -1)) % len(shape)
-    return axis if all(size == 1 for size in shape[axis + 1 :]) else None
+    if node.attr("coerce_2d", 0):
+        return prod(shape[:axis]), prod(shape[axis:])
+    return (prod(shape[:axis]), shape[axis]) if prod(shape[axis + 1 :]) == 1 else None
 
 
 def _over_channels(network: Network, node: Node) -> bool:
     """Whether it is a softmax of each pixel over the channels of images."""
     x, y = node.inputs[0], node.outputs[0]
     axes = (1, 1 - len(network.shape(x)))
-    known = set(node.attributes) <= {"axis"} and _softmax_axis(network, node) is None
-    return known and network.images(x, y) and node.attr("axis", -1) in axes
+    return _distributions(network, node) is None and network.images(x, y) and node.attr("axis", -1) in axes
 
 
 def _softmax_accepts(network: Network, node: Node) -> bool:
@@ -114,7 +116,7 @@ def _softmax_accepts(network: Network, node: Node) -> bool:
     shape = network.shape(x)
     if not shape or not network.floats(x) or 0 in shape:
         return False
-    return _softmax_axis(network, node) is not None or _over_channels(network, node)
+    return _distributions(network, node) is not None or _over_channels(network, node)
 
 
 def _softmax_geometry(network: Network, node: Node) -> None:
@@ -123,19 +125,19 @@ def _softmax_geometry(network: Network, node: Node) -> None:
 
 
 def _emit_softmax(network: Network, node: Node) -> None:
-    planar = node.outputs[0] in network.planar_values
-    x = network.planar(node.inputs[0]) if planar else network.plain(node.inputs[0])
+    rows = _distributions(network, node)
+    x = network.planar(node.inputs[0]) if rows is None else network.plain(node.inputs[0])
     y = network.output(node.outputs[0])
+    if rows is not None:
+        x, y = (Operand(array.buffer, Plain(rows), array.offset) for array in (x, y))
     logarithm = node.op == "LogSoftmax"
-    axis = 1 if planar else _softmax_axis(network, node)
-    assert axis is not None
-    call = softmax(x, y, axis=axis, logarithm=logarithm, target=network.target, threads=network.threads)
+    call = softmax(x, y, axis=1, logarithm=logarithm, target=network.target, threads=network.threads)
     assert call is not None
     network.emit(call)
 
 
 def _lrn_accepts(network: Network, node: Node) -> bool:
-    return network.images(node.inputs[0]) and node.inputs[0] in network.planar_values
+    return network.images(node.inputs[0], node.outputs[0])
 
 
 def _lrn_geometry(network: Network, node: Node) -> None:
