@@ -1,0 +1,89 @@
+"""Networks as files and bytes, onnxruntime's answers, and how far ours may be from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from zeroskip.codegen import resolve
+from zeroskip.codegen.target import runs_here
+
+TARGETS = [name for name in ("host", "x86-64-v3", "x86-64") if runs_here(resolve(name))]
+
+
+def model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: dict[str, Sequence[int | str]],
+    outputs: dict[str, Sequence[int | str]],
+    constants: dict[str, np.ndarray] | None = None,
+) -> bytes:
+    """An ONNX file's bytes: float32 inputs and outputs by name and shape."""
+    infos = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in values.items()]
+        for values in (inputs, outputs)
+    ]
+    initializers = [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "small", *infos, initializers)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+
+
+def small_model(batch: int | str = "N", size: int | str = 12, seed: int = 0) -> bytes:
+    """Two convolutions, the second with a residual, a pool and a classifier."""
+    rng = np.random.default_rng(seed)
+    w1 = rng.standard_normal((8, 3, 3, 3)).astype(np.float32)
+    w2 = rng.standard_normal((8, 8, 3, 3)).astype(np.float32) * (rng.random((8, 8, 3, 3)) < 0.2)
+    constants = {
+        "w1": w1,
+        "b1": rng.standard_normal(8).astype(np.float32),
+        "w2": w2.astype(np.float32),
+        "w3": rng.standard_normal((5, 8)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], name="first", pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Conv", ["b", "w2"], ["c"], name="second", pads=[1] * 4),
+        helper.make_node("Add", ["c", "b"], ["d"], name="add"),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"], name="pool"),
+        helper.make_node("Flatten", ["e"], ["f"], name="flatten"),
+        helper.make_node("Gemm", ["f", "w3"], ["y"], name="classify", transB=1),
+    ]
+    return model(nodes, {"x": [batch, 3, size, size]}, {"y": [batch, 5]}, constants)
+
+
+def rival(path: Path | bytes) -> onnxruntime.InferenceSession:
+    """onnxruntime on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    source = path if isinstance(path, bytes) else str(path)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What the tests of sessions use from here."""
+
+    model = staticmethod(model)
+    small = staticmethod(small_model)
+    rival = staticmethod(rival)
+
+
+@pytest.fixture(scope="session")
+def networks() -> Networks:
+    """The helpers of this file."""
+    return Networks()
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest) -> str:
+    """Each target that runs here."""
+    return request.param
