@@ -77,6 +77,7 @@ MOVED: dict[str, Case] = {
         one=ints(-3),
         two=ints(2),
     ),
+    **moved("Gather", "y = Gather<axis=1>(p, order)", order=ints(3, 0, -1, 3)),
     **moved("Pad", "y = Pad(p, pads)", **PADS),
     **moved("Pad and crop", "y = Pad(p, pads)", pads=ints(0, 0, -1, -2, 0, 0, -3, 1)),
     **moved("Pad by reflection", 'y = Pad<mode="reflect">(p, pads)', **PADS),

@@ -149,6 +149,18 @@ FIRES = {
         {"w": f(4, 6), "b": f(6)},
         "Gemm",
     ),
+    "channel shuffle": (
+        X,
+        "r = Reshape(x, j) t = Transpose<perm=[0,2,1,3,4]>(r) y = Reshape(t, k)",
+        {"j": i(0, 2, 2, 6, 6), "k": i(0, -1, 6, 6)},
+        "Gather",
+    ),
+    "channel shuffle of known size": (
+        "float[2,6,3] x",
+        "r = Reshape(x, j) t = Transpose<perm=[0,2,1,3]>(r) y = Reshape(t, k)",
+        {"j": i(2, 3, 2, 3), "k": i(2, 6, 3)},
+        "Gather",
+    ),
     "explicit pad": (X, "p = Pad(x, k) y = Conv(p, w)", {"w": W, "k": i(0, 0, 1, 2, 0, 0, 3, 0)}, "Conv"),
     "explicit pad of some axes": (
         X,
@@ -392,6 +404,12 @@ STAYS = {
         "Conv[Relu] Add",
     ),
     "mean over other axes": (X, "y = ReduceMean(x, k)", {"k": i(1, 2)}, "ReduceMean"),
+    "shuffle of columns": (
+        X,
+        "r = Reshape(x, j) t = Transpose<perm=[0,1,2,4,3]>(r) y = Reshape(t, k)",
+        {"j": i(0, 4, 6, 2, 3), "k": i(0, 4, 6, 6)},
+        "Reshape Transpose Reshape",
+    ),
     "training normalization": (
         X,
         f"{CONV} y = BatchNormalization<training_mode=1>(c, s, t, m, v)",

@@ -73,8 +73,8 @@ class Arg(IntEnum):
 class Tile:
     """A micro-kernel's shape and epilogue: everything its code depends on besides the target.
 
-    With MR = 1, `unit` says how a pair holds its offset: 0, in bytes as int32; else as uint16 multiples of so many
-    bytes from a base, one for each block and segment. A quarter less to stream from memory.
+    With MR = 1, `unit` says how a pair holds its offset: 0, in bytes as int32; else as uint16 multiples of so
+    many bytes from a base, one for each block and segment: a quarter less to stream from memory.
     """
 
     mr: int

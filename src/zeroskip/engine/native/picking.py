@@ -56,6 +56,22 @@ def _emit_split(network: Network, node: Node) -> None:
             _take_channels(network, node.inputs[0], name, first)
 
 
+def _gather_accepts(network: Network, node: Node) -> bool:
+    x, indices = node.inputs[0], network.constant(node.inputs[1])
+    if indices is None or indices.ndim != 1 or not network.images(x, node.outputs[0]):
+        return False
+    axis, channels = node.attr("axis", 0), network.image_shape(x)[1]
+    inside = -channels <= indices.min() and indices.max() < channels
+    return bool(inside) and axis in (1, 1 - len(network.shape(x)))
+
+
+def _emit_gather(network: Network, node: Node) -> None:
+    x, y = network.image(node.inputs[0]), network.output(node.outputs[0])
+    channels = network.image_shape(node.inputs[0])[1]
+    indices = _integers(network, node, 1) or ()
+    network.emit(gather_planes(x, y, [(i % channels, 0, 0) for i in indices], threads=network.threads))
+
+
 # -- pixels --------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +218,7 @@ _space = Row(_space_accepts, _emit_space, planar=True)
 
 ROWS = {
     "DepthToSpace": _space,
+    "Gather": Row(_gather_accepts, _emit_gather, planar=True),
     "Pad": Row(_pad_accepts, _emit_pad, planar=True),
     "Resize": Row(_resize_accepts, _emit_resize, planar=True),
     "Slice": Row(_slice_accepts, _emit_slice, _slice_geometry, planar=True, is_view=_channels_only),

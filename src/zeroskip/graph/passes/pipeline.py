@@ -18,6 +18,7 @@ from zeroskip.graph.passes.composite import (
 )
 from zeroskip.graph.passes.constant_folding import fold_constants
 from zeroskip.graph.passes.fusion import fuse_activations, fuse_residuals
+from zeroskip.graph.passes.shuffle import shuffles_to_gather
 from zeroskip.graph.passes.standalone_affine import affine_to_depthwise
 from zeroskip.graph.passes.transposed import transposed_to_convolution
 from zeroskip.graph.verify import verify
@@ -31,6 +32,7 @@ PASSES: Mapping[str, Rewriting] = {
     "reduce to global pool": reduce_to_global_pool,
     "recognise activations": recognise_activations,
     "merge pads": merge_pads,
+    "shuffles to gather": shuffles_to_gather,
     "fold affine": fold_affine,
     "affine to depthwise": affine_to_depthwise,
     "fuse residuals": fuse_residuals,
