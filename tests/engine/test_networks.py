@@ -52,7 +52,9 @@ def small(request, networks):
     model = smaller(request.param, 75)
     rival = networks.rival(model)
     entry = rival.get_inputs()[0]
-    inputs = {n: np.random.default_rng(n).standard_normal((n, *entry.shape[1:])).astype(np.float32) for n in BATCHES}
+    inputs = {
+        n: np.random.default_rng(n).standard_normal((n, *entry.shape[1:])).astype(np.float32) for n in BATCHES
+    }
     answers = {n: rival.run(None, {entry.name: x}) for n, x in inputs.items()}
     return load(model), entry.name, inputs, answers
 
@@ -88,7 +90,9 @@ def test_agrees_at_full_size(path, networks):
     assert session.get_inputs()[0].name == entry.name
     assert session.get_inputs()[0].shape == entry.shape
     assert session.get_inputs()[0].type == entry.type
-    assert [(o.name, o.type) for o in session.get_outputs()] == [(o.name, o.type) for o in rival.get_outputs()]
+    assert [(o.name, o.type) for o in session.get_outputs()] == [
+        (o.name, o.type) for o in rival.get_outputs()
+    ]
     for ours, theirs in zip(session.run(None, {entry.name: x}), expected, strict=True):
         assert difference(ours, theirs) <= tolerance(session.graph)
 

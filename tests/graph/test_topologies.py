@@ -16,7 +16,15 @@ LEFT = {
     "densenet121": {"Conv": 121 + 62, "BatchNormalization": 0, "Relu": 0, "Concat": 58, "AveragePool": 3},
     "inception_v2": {"Conv": 69, "Concat": 10, "AveragePool": 8, "MaxPool": 5, "Gemm": 1},
     "resnet50": {"Conv": 53, "MaxPool": 1, "AveragePool": 1, "Gemm": 1},
-    "shufflenet": {"Conv": 49, "Transpose": 0, "Gather": 16, "AveragePool": 4, "Concat": 3, "Relu": 3, "Gemm": 1},
+    "shufflenet": {
+        "Conv": 49,
+        "Transpose": 0,
+        "Gather": 16,
+        "AveragePool": 4,
+        "Concat": 3,
+        "Relu": 3,
+        "Gemm": 1,
+    },
     "squeezenet": {"Conv": 26, "Concat": 8, "MaxPool": 3, "GlobalAveragePool": 1},
 }
 

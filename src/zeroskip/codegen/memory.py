@@ -81,7 +81,7 @@ class Memory(Values):
         return Expr(self, self.ir.bitcast(bits, ir.VectorType(I1, self.lanes)))
 
     def unpack_pair(self, pair: Expr, bits: int) -> tuple[Expr, Expr]:
-        """The integer in a pair's low bits (16, unsigned, or 32, signed), and the float above it in every lane."""
+        """A pair's integer (in 16 bits, unsigned, or in 32, signed), and the float above it in every lane."""
         narrow = self.ir.trunc(pair.value, I16 if bits == 16 else I32)
         low = self.ir.zext(narrow, I64) if bits == 16 else self.ir.sext(narrow, I64)
         high = self.ir.trunc(self.ir.lshr(pair.value, ir.Constant(I64, bits)), I32)

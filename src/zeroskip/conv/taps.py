@@ -171,7 +171,7 @@ def _listed(entries: list[Array], offsets: list[Array], values: list[Array], row
 
 
 def _paired(entries: list[Array], offsets: list[Array], values: list[Array], rows: Array) -> PackedTaps:
-    """For one output channel at a time: (offset, weight) pairs, which one load fetches; 6 bytes if possible."""
+    """For one output channel at a time: (offset, weight) pairs that one load fetches, of 6 bytes if possible."""
     none = np.zeros(0, np.int32)
     blocks = np.stack(entries).astype(np.int32)
     bases = [int(part.min(initial=0)) for part in offsets]
