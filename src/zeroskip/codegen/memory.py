@@ -54,6 +54,10 @@ class Memory(Values):
         """Write a 64-bit integer."""
         self.ir.store(value.value, pointer.value, align=8)
 
+    def store_i32(self, value: Expr, pointer: Expr) -> None:
+        """Write the low half of a 64-bit integer."""
+        self.ir.store(self.ir.trunc(value.value, I32), pointer.value, align=4)
+
     def load_masked(self, pointer: Expr, mask: Expr, otherwise: float = 0.0) -> Expr:
         """Lanes where `mask` holds; the others are `otherwise` and their memory is not touched."""
         fallback = self.vector(otherwise)

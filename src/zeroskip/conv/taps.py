@@ -171,7 +171,7 @@ def _listed(entries: list[Array], offsets: list[Array], values: list[Array], row
 
 
 def _paired(entries: list[Array], offsets: list[Array], values: list[Array], rows: Array) -> PackedTaps:
-    """For one output channel at a time: (offset, weight) pairs that one load fetches, of 6 bytes if possible."""
+    """For one output channel at a time: (offset, weight) pairs, fetched by one load; 6 bytes if possible."""
     none = np.zeros(0, np.int32)
     blocks = np.stack(entries).astype(np.int32)
     bases = [int(part.min(initial=0)) for part in offsets]
@@ -208,15 +208,15 @@ def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, tap_bytes: in
         first += tap.size
     form = _listed if variant.mr > 1 else _paired
     packed = form(entries, lists, values, rows_of(problem, variant.mr))
-    return packed if not tap_bytes else replace(packed, **_pack_lists(problem, variant, offsets))
+    return packed if not tap_bytes else _with_pack(packed, problem, variant, offsets)
 
 
-def _pack_lists(problem: ConvProblem, variant: Variant, offsets: Array) -> dict[str, Array]:
-    """What to copy for each group of the convolution and segment."""
+def _with_pack(taps: PackedTaps, problem: ConvProblem, variant: Variant, offsets: Array) -> PackedTaps:
+    """The taps with what to copy for each group of the convolution and segment."""
     cuts = _segments(problem, variant)
     lists = [offsets[group, cut] for group in range(problem.groups) for cut in cuts]
     bounds = np.concatenate([[0], np.cumsum([len(part) for part in lists])])
-    return {"pack_bounds": bounds.astype(np.int32), "pack": np.concatenate(lists)}
+    return replace(taps, pack_bounds=bounds.astype(np.int32), pack=np.concatenate(lists))
 
 
 def _group_bounds(work: Array, groups: int) -> Array:
