@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from zeroskip.conv import block_sparse, depthwise, direct, im2col, mec, sparse_direct, winograd
+from zeroskip.conv import (
+    block_sparse,
+    cpo,
+    cps,
+    cscc,
+    depthwise,
+    direct,
+    im2col,
+    mec,
+    sparse_direct,
+    winograd,
+)
 from zeroskip.conv.algorithm import Algorithm
 from zeroskip.errors import AlgorithmError
 
 ALGORITHMS: dict[str, Algorithm] = {
     module.ALGORITHM.name: module.ALGORITHM
-    for module in (direct, depthwise, im2col, mec, winograd, sparse_direct, block_sparse)
+    for module in (direct, depthwise, im2col, mec, winograd, sparse_direct, block_sparse, cscc, cpo, cps)
 }
 
 
