@@ -61,12 +61,18 @@ def small(request, networks):
 
 @pytest.mark.parametrize("algorithm", ["auto", *ALGORITHMS])
 def test_agrees(small, target, algorithm):
-    """Each algorithm on the layers that it accepts; then others, so that every layer is done by something."""
+    """Each algorithm on the layers that it accepts, others on the rest; every batch on one thread or two."""
     graph, name, inputs, answers = small
     bound = tolerance(graph)
+    first = 1 + list(ALGORITHMS).index(algorithm) % 2 if algorithm != "auto" else 1
+    runs = {first: BATCHES[:2], 3 - first: BATCHES[2:]}
+    if (algorithm, target) == ("auto", "host"):
+        runs = dict.fromkeys((1, 2), BATCHES)
     used = set()
-    for threads, batches in ((1, BATCHES), (2, BATCHES[::2] if target == "host" else BATCHES[1:2])):
-        session = InferenceSession(graph, SessionOptions(prefer=algorithm, target=target, threads=threads))
+    for threads, batches in runs.items():
+        shapes = {name: inputs[batches[0]].shape}
+        options = SessionOptions(prefer=algorithm, target=target, threads=threads, shapes=shapes)
+        session = InferenceSession(graph, options)
         for n in batches:
             kept = inputs[n].copy()
             got = session.run(None, {name: inputs[n]})
