@@ -128,6 +128,19 @@ def test_refusals_are_in_words(runner, kit, data):
     assert all(answer is None or len(answer.split()) > 3 for answer in answers)
 
 
+@pytest.mark.parametrize(
+    "size, strides, pads", [((1, 2), (1, 3), (0, 0, 0, 2)), ((2, 3), (2, 2), (0, 0, 2, 3))]
+)
+def test_strides_of_a_plane_as_large_as_the_result(runner, kit, algorithm, size, strides, pads):
+    """Padding makes up for what strides drop: input, split input and output all have the same geometry."""
+    h, w = size
+    layer = kit.Layer(
+        c=4, h=h, w=w, k=4, strides=strides, pads=pads, groups=4 if algorithm.name == "depthwise" else 1
+    )
+    if accepts(algorithm, runner, layer):
+        check(runner, kit, layer, algorithm)
+
+
 def around(*sizes):
     return sorted({max(1, size + step) for size in sizes for step in (-1, 0, 1)})
 

@@ -99,8 +99,8 @@ class Planar:
     def same_geometry(self, other: Layout) -> bool:
         """Whether equal positions in a plane are equal pixels."""
         return isinstance(other, Planar) and (
-            (self.images, self.pitch, self.rows, self.height, self.width, self.phases)
-            == (other.images, other.pitch, other.rows, other.height, other.width, other.phases)
+            (self.images, self.pitch, self.rows, self.height, self.width, self.step, self.phases)
+            == (other.images, other.pitch, other.rows, other.height, other.width, other.step, other.phases)
         )
 
 
