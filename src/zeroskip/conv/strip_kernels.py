@@ -1,8 +1,8 @@
 """The kernels of convolution by encoded activations: encode the map, then scatter every non-zero.
 
 The encodings and their symbols are those of `zeroskip.encodings`: `strips` (geometry), `cscc`, `cpo`, `cps`.
-Per image there are pointers ``Ptr[n][Ow + 1]``, values DA and index words IN; pattern t's lists begin where they
-would begin if the map had no zeros.
+Per image there are pointers ``Ptr[n][Ow + 1]``, values DA and index words IN; pattern t's lists begin where
+they would begin if the map had no zeros.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class Product:
-    """The multiplying kernel: KV vectors of output channels, the row stride, the form of IN, what is fused."""
+    """The multiplying kernel: KV vectors of output channels, row stride, the form of IN, what is fused."""
 
     kv: int
     stride: int
@@ -251,7 +251,7 @@ class _Multiply:
         return prefix.get() + member * self.width
 
     def element(self, x: Expr, index: Expr, t: Expr, sums: Expr) -> None:
-        """``O[k][y][f + s] += x * W[k][c][l][col - s*Sw]``, s = 0 ... t, for the kernel rows l that meet x."""
+        """``O[k][y][f + s] += x * W[k][c][l][col - s*Sw]``, s = 0 ... t, where kernel row l meets x."""
         b, stride = self.b, self.shape.stride
         window = b.arg(Multiply.HEIGHT) * self.width
         channel, inside = index // window, index % window

@@ -2,9 +2,9 @@
 
 The map is encoded at run time, one image and pattern per task; then every non-zero is multiplied by the
 filters' weights for each place it has in a window, with vectors over output channels. The sums of LANES
-strips and a chunk of output channels wait in scratch memory, strip by strip and row by row, and are transposed
-into planes. The published prototypes have one channel and one filter; here many filters share an element's
-decoding.
+strips and a chunk of output channels wait in scratch memory, strip by strip and row by row, and are
+transposed into planes. The published prototypes have one channel and one filter; here many filters share
+an element's decoding.
 """
 
 from __future__ import annotations
