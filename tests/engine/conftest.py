@@ -56,7 +56,9 @@ def small_model(batch: int | str = "N", size: int | str = 12, seed: int = 0) -> 
         helper.make_node("Flatten", ["e"], ["f"], name="flatten"),
         helper.make_node("Gemm", ["f", "w3"], ["y"], name="classify", transB=1),
     ]
-    return model(nodes, {"x": [batch, 3, size, size]}, {"y": [batch, 5]}, constants)
+    return model(
+        nodes, {"x": [batch, 3, size, "W" if isinstance(size, str) else size]}, {"y": [batch, 5]}, constants
+    )
 
 
 def rival(path: Path | bytes) -> onnxruntime.InferenceSession:

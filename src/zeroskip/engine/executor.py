@@ -149,7 +149,8 @@ class Context:
                 group.run(self.view, objects)
         for name, source in self.plan.object_outputs.items():
             if source in objects:
-                outputs[name] = objects[source]
+                # a copy: the object may be an input, a constant of the plan, or two outputs at once
+                outputs[name] = np.array(objects[source])
         self._views.clear()
 
     def bind(

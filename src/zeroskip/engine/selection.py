@@ -64,11 +64,19 @@ class Selector:
             return [find(self.prefer)]
         return list(ALGORITHMS.values())
 
+    def measured(
+        self, key: store.LayerKey, rows: Sequence[Algorithm], problem: ConvProblem
+    ) -> list[Candidate]:
+        """What the store knows of this convolution; entries that name no variant of today are ignored."""
+        known = self.known.get(key.text, ())
+        variants = {row.name: row.variants(problem, self.target) for row in rows} if known else {}
+        return [c for c in known if c.microseconds is not None and c.variant in variants.get(c.algorithm, ())]
+
     def choose(self, name: str, site: ConvSite) -> Choice:
         """The fastest known variant of the layer, else the one predicted fastest."""
         rows = self.rows(site.problem)
         key = self.key(site.problem)
-        measured = [c for c in self.known.get(key.text, ()) if c.algorithm in ALGORITHMS]
+        measured = self.measured(key, rows, site.problem)
         if measured:
             best = min(measured, key=_microseconds)
             candidates = tuple(sorted(measured, key=_microseconds)) + refusals(
@@ -109,13 +117,17 @@ def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> 
 
 
 def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:
-    """The variants that may win: of each algorithm the few predicted fastest, unless predicted hopeless."""
+    """The variants that may win: of each algorithm the few predicted fastest, unless predicted hopeless.
+
+    The best dense one is always among them: no prediction can make a network slower than without its zeros.
+    """
     possible = sorted((c for c in candidates if not c.reason), key=lambda c: c.predicted_cycles or 0.0)
     limit = HOPELESS * (possible[0].predicted_cycles or 0.0)
     chosen: dict[str, list[Candidate]] = {}
     for candidate in possible:
         mine = chosen.setdefault(candidate.algorithm, [])
-        if (candidate.predicted_cycles or 0.0) <= limit and len(mine) < MEASURED_AT_MOST:
+        hopeful = (candidate.predicted_cycles or 0.0) <= limit and len(mine) < MEASURED_AT_MOST
+        if hopeful or (candidate.algorithm == "direct" and not mine):
             mine.append(candidate)
     return [candidate for mine in chosen.values() for candidate in mine]
 

@@ -62,8 +62,9 @@ def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
                 row = connection.execute(
                     "SELECT candidates FROM choices WHERE key = ?", (key.text,)
                 ).fetchone()
-                if row is not None:
-                    found[key.text] = tuple(Candidate(**entry) for entry in json.loads(row[0]))
+                entries = json.loads(row[0]) if row is not None else ()
+                if entries:
+                    found[key.text] = tuple(Candidate(**entry) for entry in entries)
     except sqlite3.OperationalError as error:
         if str(error).startswith("no such table"):  # another process has just begun it
             return {}

@@ -1,0 +1,224 @@
+"""The tuning store and the cache of kernels: shared by processes, survivors of damage, never in the way."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import warnings
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from zeroskip.codegen import compile as compilation
+from zeroskip.engine import InferenceSession, SessionOptions
+from zeroskip.errors import CacheWarning
+
+TUNED = SessionOptions(tune=True)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty folder for caches, and no kernels in memory."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("ZEROSKIP_CACHE_DIR", str(folder))
+    monkeypatch.setattr(compilation, "_loaded", {})
+    monkeypatch.setattr("zeroskip.codegen.cache._warned", set())
+    return folder
+
+
+@pytest.fixture
+def answer(networks):
+    """The small network's answer, checked against onnxruntime's."""
+    x = {"x": np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)}
+    expected = networks.rival(networks.small()).run(None, x)[0]
+
+    def check(options=TUNED):
+        session = InferenceSession(networks.small(), options)
+        np.testing.assert_allclose(session.run(None, x)[0], expected, atol=1e-4 * np.abs(expected).max())
+        return session
+
+    return check
+
+
+def rows(cache):
+    with closing(sqlite3.connect(cache / "tuning.sqlite")) as connection:
+        return dict(connection.execute("SELECT key, candidates FROM choices").fetchall())
+
+
+def convolutions(session):
+    return [step for step in session.plan.steps if step.op == "Conv"]
+
+
+def test_measured_once_and_remembered(cache, networks):
+    steps = []
+    options = SessionOptions(tune=True, progress=lambda done, total, name: steps.append(name))
+    first = InferenceSession(networks.small(), options)
+    assert {"first", "second"} <= set(steps)
+    assert [step.how for step in convolutions(first)] == ["measured"] * 2
+    assert rows(cache)
+    steps.clear()
+    again = InferenceSession(networks.small(), options)
+    assert not steps, "nothing is left to be measured"
+    untuned = InferenceSession(networks.small())
+    for session in (again, untuned):
+        for step, before in zip(convolutions(session), convolutions(first)):
+            assert (step.algorithm, step.variant, step.how) == (before.algorithm, before.variant, "measured")
+
+
+def test_the_fastest_is_chosen(cache, networks):
+    for step in convolutions(InferenceSession(networks.small(), TUNED)):
+        times = {
+            (c.algorithm, c.variant): c.microseconds for c in step.candidates if c.microseconds is not None
+        }
+        assert times[step.algorithm, step.variant] == min(times.values())
+        assert all(c.reason or c.microseconds is not None for c in step.candidates)
+        assert any(c.algorithm == "direct" for c in step.candidates), "dense is always a candidate"
+
+
+def test_a_forced_algorithm_is_measured_apart(cache, networks):
+    """Having forced one algorithm does not make it the choice of later sessions."""
+    forced = InferenceSession(networks.small(), SessionOptions(tune=True, algorithm="direct"))
+    assert {step.algorithm for step in convolutions(forced)} == {"direct"}
+    free = InferenceSession(networks.small(), TUNED)
+    for step in convolutions(free):
+        assert len({c.algorithm for c in step.candidates if c.microseconds is not None}) > 1
+
+
+def test_calibration_is_measured_on(cache, networks):
+    x = np.ones((2, 3, 12, 12), np.float32)
+    kept = x.copy()
+    session = InferenceSession(networks.small(), SessionOptions(tune=True, calibration={"x": x}))
+    assert session.plan.shapes == {"x": (2, 3, 12, 12)}
+    np.testing.assert_array_equal(x, kept)
+
+
+def test_damaged_kernels_are_compiled_anew(cache, answer, monkeypatch):
+    answer()
+    objects = list((cache / "objects").glob("*.o"))
+    assert objects
+    for number, path in enumerate(objects):
+        content = path.read_bytes()
+        path.write_bytes([b"", content[:50], content[:-1], content[:60] + b"x" + content[61:]][number % 4])
+    monkeypatch.setattr(compilation, "_loaded", {})
+    with pytest.warns(CacheWarning, match=r"damaged; compiling it anew"):
+        answer()
+    monkeypatch.setattr(compilation, "_loaded", {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answer()
+
+
+def test_a_damaged_store_is_put_aside(cache, answer):
+    answer()
+    store = cache / "tuning.sqlite"
+    good = store.read_bytes()
+    for damaged in (
+        b"not a database at all" * 50,
+        good[: len(good) // 2],
+        good[:100] + b"\xff" * (len(good) - 100),
+    ):
+        store.write_bytes(damaged)
+        with pytest.warns(CacheWarning, match=r"tuning store .*damaged"):
+            answer()
+        assert (cache / "tuning.sqlite.damaged").exists()
+        assert rows(cache)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '[{"algorithm": "direct", "speed": 3}]', "[]", "null"])
+def test_damaged_entries(cache, answer, content):
+    answer()
+    with closing(sqlite3.connect(cache / "tuning.sqlite")) as connection, connection:
+        connection.execute("UPDATE choices SET candidates = ?", (content,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        answer()
+        assert all(step.how == "measured" for step in convolutions(answer()))
+
+
+@pytest.mark.parametrize("name", ["no_such_algorithm", "direct"])
+def test_entries_of_another_library(cache, answer, name):
+    """Algorithms or variants that this version has not are not chosen."""
+    answer()
+    entry = [
+        {"algorithm": name, "variant": "977x3", "microseconds": 0.1, "predicted_cycles": 1, "reason": ""}
+    ]
+    with closing(sqlite3.connect(cache / "tuning.sqlite")) as connection, connection:
+        connection.execute("UPDATE choices SET candidates = ?", (json.dumps(entry),))
+    session = answer(SessionOptions())
+    assert all(step.variant != "977x3" for step in convolutions(session))
+
+
+def test_a_store_that_is_empty(cache, answer):
+    """As another process leaves it that has only just begun."""
+    cache.mkdir()
+    (cache / "tuning.sqlite").touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answer()
+
+
+def test_a_folder_in_place_of_the_store(cache, answer):
+    (cache / "tuning.sqlite").mkdir(parents=True)
+    with pytest.warns(CacheWarning, match=r"tuning store .* cannot be (read|written)"):
+        answer()
+
+
+def test_a_file_in_place_of_the_folder(cache, answer):
+    cache.write_text("no folder")
+    with pytest.warns(CacheWarning, match=r"ZEROSKIP_CACHE_DIR"):
+        answer()
+
+
+def test_a_locked_store_is_waited_for_then_done_without(cache, answer, monkeypatch):
+    answer()
+    monkeypatch.setattr("zeroskip.engine.store._BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(cache / "tuning.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.warns(CacheWarning, match="locked"):
+            answer()
+    assert rows(cache)
+
+
+def test_interrupted_tuning_leaves_the_store_whole(cache, answer, networks):
+    answer()
+    before = rows(cache)
+
+    def interrupt(done, total, name):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        InferenceSession(networks.small(seed=5, size=20), SessionOptions(tune=True, progress=interrupt))
+    assert rows(cache) == before
+    answer()
+
+
+PROCESS = """
+import sys, warnings
+warnings.simplefilter("error")
+import numpy as np
+from zeroskip.engine import InferenceSession, SessionOptions
+x = {"x": np.ones((1, 3, 12, 12), np.float32)}
+for threads in (1, 2):
+    session = InferenceSession(sys.argv[1], SessionOptions(tune=True, threads=threads))
+    print(session.run(None, x)[0].ravel().tolist())
+"""
+
+
+def test_processes_share_store_and_cache(cache, networks, tmp_path):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(networks.small())
+    command = [sys.executable, "-c", PROCESS, str(path)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    results = [process.communicate(timeout=120) for process in running]
+    expected = networks.rival(path).run(None, {"x": np.ones((1, 3, 12, 12), np.float32)})[0].ravel()
+    for process, (output, errors) in zip(running, results):
+        assert process.returncode == 0, errors
+        for line in output.splitlines():
+            np.testing.assert_allclose(json.loads(line), expected, rtol=1e-4, atol=1e-4)
+    assert len(rows(cache)) == 4, "two layers, for one thread and for two"
+    assert not list(cache.rglob("*.tmp*")), "no temporary files are left"
