@@ -31,6 +31,7 @@ def write(path: Path, body: Mapping[str, Any]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": command(sys.argv),
