@@ -140,13 +140,12 @@ class Tuner:
     inputs: Mapping[str, Array]
     pool: ThreadPool | None
     layers: Mapping[str, Layer]
-    known: Mapping[str, tuple[Candidate, ...]]
     _sweep: Array = field(default_factory=lambda: np.zeros(SWEPT_BYTES, np.uint8), init=False)
 
     def run(
         self, progress: Callable[[int, int, str], None] | None = None
     ) -> dict[store.LayerKey, tuple[Candidate, ...]]:
-        """Measured candidates of every layer that was not known, by key."""
+        """Measured candidates of every layer (those that the store does not know), by key."""
         found: dict[store.LayerKey, tuple[Candidate, ...]] = {}
         outputs = self.context.fresh_outputs()
         external, objects = self.context.bind(self.inputs, outputs)
@@ -159,7 +158,7 @@ class Tuner:
                 else:
                     group.run(self.context.view, objects)
             layer = self.layers.get(step.name)
-            if layer is not None and layer.key.text not in self.known and layer.key not in found:
+            if layer is not None and layer.key not in found:
                 found[layer.key] = self._measure_layer(layer, external)
             if progress is not None:
                 progress(number + 1, len(steps), step.name)
@@ -169,10 +168,9 @@ class Tuner:
         """Compile every candidate's kernel at once: more of it happens side by side."""
         kernels: dict[str, Kernel] = {}
         for layer in {layer.key.text: layer for layer in self.layers.values()}.values():
-            if layer.key.text not in self.known:
-                for candidate in worth_measuring(layer.candidates):
-                    for call in self._calls(layer, candidate):
-                        kernels[call.kernel.name] = call.kernel
+            for candidate in worth_measuring(layer.candidates):
+                for call in self._calls(layer, candidate):
+                    kernels[call.kernel.name] = call.kernel
         load(kernels.values(), self.context.plan.target)
 
     def _calls(self, layer: Layer, candidate: Candidate):  # type: ignore[no-untyped-def]

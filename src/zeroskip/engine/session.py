@@ -240,7 +240,7 @@ class InferenceSession:
     def _tune(self, plan: Plan, selector: Selector) -> dict[str, Any]:
         """Measure what is not known, and remember it."""
         layers = {layer.name: layer for layer in selector.layers}
-        tuner = Tuner(Context(plan), self._calibration(plan), self._pool, layers, selector.known)
+        tuner = Tuner(Context(plan), self._calibration(plan), self._pool, layers)
         found = tuner.run(self.options.progress)
         store.write(found)
         return {key.text: candidates for key, candidates in found.items()}
