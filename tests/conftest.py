@@ -9,11 +9,30 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from zeroskip.codegen import resolve
+from zeroskip.codegen.target import runs_here
+
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
+TARGETS = [name for name in ("host", "x86-64-v3", "x86-64") if runs_here(resolve(name))]
 COLOURS = {"blue": (20, 30, 220), "green": (30, 210, 20), "red": (230, 20, 30)}
+
+# Examples are the same in every run; how long they take and are drawn is not what they are to show.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
+)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +59,12 @@ def shared() -> Path:
             f"needs real models and pictures in {SHARED.name}/ beside the repository, which is not there"
         )
     return SHARED.resolve()
+
+
+@pytest.fixture(scope="session", params=TARGETS)
+def target(request: pytest.FixtureRequest) -> str:
+    """Each target that runs here: AVX-512 or what the host has, AVX2, SSE2."""
+    return str(request.param)
 
 
 @pytest.fixture

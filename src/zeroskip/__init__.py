@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from zeroskip.compress import criteria as criteria
     from zeroskip.compress import prune as prune
     from zeroskip.conv import algorithms as algorithms
+    from zeroskip.conv.roofline import SparseMachine as SparseMachine
+    from zeroskip.conv.roofline import sparse_roofline as sparse_roofline
     from zeroskip.encodings import Encoded as Encoded
     from zeroskip.encodings import conv_memory as conv_memory
     from zeroskip.encodings import encode as encode
@@ -59,6 +61,7 @@ _EXPORTS = {
     "Preprocess": "zeroskip.preprocess",
     "PruneReport": "zeroskip.compress",
     "SessionOptions": "zeroskip.engine",
+    "SparseMachine": "zeroskip.conv.roofline",
     "Value": "zeroskip.graph",
     "ZeroskipError": "zeroskip.errors",
     "algorithms": "zeroskip.conv",
@@ -74,6 +77,7 @@ _EXPORTS = {
     "preprocess_for": "zeroskip.preprocess",
     "prune": "zeroskip.compress",
     "simplify": "zeroskip.graph",
+    "sparse_roofline": "zeroskip.conv.roofline",
 }
 """Public name to its module; the imports above repeat it for type checkers, and a test compares the two."""
 

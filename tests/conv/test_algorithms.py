@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from zeroskip.conv import ALGORITHMS
@@ -97,16 +97,7 @@ def layers(draw, kit):
     return layer
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.filter_too_much,
-    ],
-)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_any_layer(runner, kit, algorithm, data):
     layer = data.draw(layers(kit).filter(lambda layer: accepts(algorithm, runner, layer)))
@@ -114,12 +105,7 @@ def test_any_layer(runner, kit, algorithm, data):
     check(runner, kit, layer, algorithm, variant, threads)
 
 
-@settings(
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_refusals_are_in_words(runner, kit, data):
     layer = data.draw(layers(kit))

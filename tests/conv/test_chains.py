@@ -6,7 +6,7 @@ All numbers are small and whole, so that sums are exact in any order and results
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroskip.graph import evaluate
@@ -113,16 +113,7 @@ def networks(draw, kit):
     return chain, list(dict.fromkeys([*outputs, made[-1]]))
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-    ],
-)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_any_network(runner, kit, data):
     chain, outputs = data.draw(networks(kit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from zeroskip.codegen import Address
@@ -44,10 +44,7 @@ def sparse(layer, density):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(
-    max_examples=20, deadline=None, derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+@settings(max_examples=20)  # fmt: skip
 @given(data=st.data())
 def test_exact_and_encoded_as_defined(runner, kit, name, data):
     layer = data.draw(layers(kit))
@@ -119,6 +116,6 @@ def test_refuses_in_words(runner, kit, change, word):
 def test_columns_of_the_published_example():
     """Iw = 9, Kw = 3, Sw = 2: patterns and first strips (0,0)(0,0)(1,0)(0,1)(1,1)(0,2)(1,2)(0,3)(0,3)."""
     geometry = strips.Strips(1, 1, 9, 1, 3, 1, 2)
-    table = strips.columns_of(geometry, strips.Form("cpo", "columns"))
+    table = strips.columns_of(geometry, strips.Form("columns"))
     assert table[0].tolist() == [[0, 2], [3, 1], [5, 1], [7, 2]]
     assert table[1].tolist() == [[2, 1], [4, 1], [6, 1], [0, 0]]

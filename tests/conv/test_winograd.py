@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroskip.conv import ALGORITHMS
@@ -61,10 +61,7 @@ def test_growth_as_documented():
     assert {m: round(transforms(m, 3).growth) for m in SIZES} == {2: 7, 4: 60, 6: 509}
 
 
-@settings(
-    max_examples=25, deadline=None, derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+@settings(max_examples=25)  # fmt: skip
 @given(data=st.data())
 def test_any_layer_is_within_its_bound(runner, kit, data):
     layer = kit.Layer(

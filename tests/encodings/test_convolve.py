@@ -17,7 +17,7 @@ def direct(x, w, stride):
 
 
 @pytest.mark.parametrize("name", MAPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_convolution_equals_direct(name, data):
     kernel = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))

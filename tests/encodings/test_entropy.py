@@ -11,7 +11,7 @@ from zeroskip.encodings import encode
 from zeroskip.encodings import huffman as hf
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=40))
 def test_code_is_complete_prefix_free_and_within_a_bit_of_entropy(counts):
     counts = np.array(counts)
@@ -34,7 +34,7 @@ def test_canonical_codes_of_one_length_are_consecutive():
     ]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([0, 0, 0, 0, 1, 1, 2, 9]), max_size=200))
 def test_read_inverts_write(symbols):
     symbols = np.array(symbols, int)

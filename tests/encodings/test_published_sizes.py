@@ -265,7 +265,7 @@ def test_computed_mean_ratio_of_mec_layers():
     assert np.mean(ratios) == pytest.approx(2.93, abs=0.005)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_computed_mec_saving_over_im2col(data):
     """Saved words are ic ow kw (ih - kh)(kh / sh - 1) where the stride divides."""
@@ -280,7 +280,7 @@ def test_computed_mec_saving_over_im2col(data):
     assert saving * sh == ic * s.Ow * kw * (ih - kh) * (kh - sh)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_computed_cps_is_at_most_four_thirds_better_than_cpo(data):
     kernel = data.draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
@@ -298,7 +298,7 @@ def test_computed_limit_at_full_density():
     assert low.compression_ratio("cpo", s, low.census(s, None)) == pytest.approx(4.5, rel=0.01)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_conv_memory_is_what_the_encoders_store(data):
     kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))

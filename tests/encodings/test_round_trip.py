@@ -53,7 +53,7 @@ def without_negative_zero(array):
 
 
 @pytest.mark.parametrize(("name", "options"), PLAIN)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_decode_inverts_encode_bit_for_bit(name, options, data):
     array = data.draw(arrays(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9)))
@@ -69,7 +69,7 @@ def test_decode_inverts_encode_bit_for_bit(name, options, data):
 
 
 @pytest.mark.parametrize("name", MAPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_maps_come_back_where_a_window_reads_them(name, data):
     kernel = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))

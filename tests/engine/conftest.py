@@ -12,11 +12,6 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from zeroskip.codegen import resolve
-from zeroskip.codegen.target import runs_here
-
-TARGETS = [name for name in ("host", "x86-64-v3", "x86-64") if runs_here(resolve(name))]
-
 
 def model(
     nodes: Sequence[onnx.NodeProto],
@@ -83,9 +78,3 @@ class Networks:
 def networks() -> Networks:
     """The helpers of this file."""
     return Networks()
-
-
-@pytest.fixture(params=TARGETS)
-def target(request: pytest.FixtureRequest) -> str:
-    """Each target that runs here."""
-    return request.param

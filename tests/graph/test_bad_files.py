@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -27,12 +27,7 @@ def test_missing_truncated_and_foreign_files(tmp_path, make_model):
         load(tmp_path / "text.onnx")
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_bytes_never_crash(make_model, data):
     w = np.random.default_rng(0).standard_normal((2, 3, 3, 3)).astype(np.float32)

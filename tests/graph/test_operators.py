@@ -4,23 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from zeroskip.errors import ModelError
 from zeroskip.graph import OPERATORS, bind, evaluate, load, shape_inputs
 from zeroskip.graph.special import erf
 
-FAST = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.filter_too_much,
-        HealthCheck.too_slow,
-    ],
-)
+FAST = settings(max_examples=40)
 
 
 def draw_array(draw, *shape):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroskip.errors import ModelError
@@ -548,12 +548,7 @@ def chains(draw):
     return " ".join(lines), ", ".join(outputs)
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=150)
 @given(network=chains())
 def test_random_networks_keep_their_answers(make, network):
     body, outputs = network

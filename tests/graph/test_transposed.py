@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroskip.graph import evaluate, simplify, verify
@@ -28,7 +28,7 @@ def same_answers(graph, simple, taps):
     np.testing.assert_allclose(got, expected, rtol=0, atol=taps * EPS * max(1, np.abs(expected).max()))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(st.data())
 def test_same_answers(make, data):
     stride = data.draw(st.integers(1, 3), "stride")

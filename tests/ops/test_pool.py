@@ -25,8 +25,11 @@ def reference(array, kernel, strides, pads, dilations, size, mode):
         for r in range(kernel[0])
         for s in range(kernel[1])
     ]
+    cells = np.stack(taps)
+    if mode in ("l1", "l2"):
+        return np.nansum(np.abs(cells) ** int(mode[1]), axis=0) ** (1 / int(mode[1]))
     reduce = np.nanmax if mode == "max" else np.nanmean
-    return reduce(np.stack(taps), axis=0)
+    return reduce(cells, axis=0)
 
 
 def sizes(shape, kernel, strides, pads, dilations, ceil):
@@ -41,6 +44,13 @@ def sizes(shape, kernel, strides, pads, dilations, ceil):
     return [u if (u - 1) * s < n + b else c for u, c, s, n, b in zip(up, counts, strides, shape, pads)]
 
 
+KINDS = {
+    "max": (pool.max_pool, {}),
+    "exclude": (pool.average_pool, {}),
+    "include": (pool.average_pool, {"count_include_pad": True}),
+    "l1": (pool.lp_pool, {"p": 1}),
+    "l2": (pool.lp_pool, {"p": 2}),
+}
 WINDOWS = [
     # kernel, strides, pads, dilations, ceil
     ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), False),
@@ -57,7 +67,7 @@ WINDOWS = [
 ]
 
 
-@pytest.mark.parametrize("mode", ["max", "exclude", "include"])
+@pytest.mark.parametrize("mode", KINDS)
 @pytest.mark.parametrize("kernel, strides, pads, dilations, ceil", WINDOWS)
 def test_windows(kit, kernel, strides, pads, dilations, ceil, mode):
     options = {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
@@ -74,16 +84,13 @@ def test_windows(kit, kernel, strides, pads, dilations, ceil, mode):
                 b = kit.bench
                 x = b.input(array, Plain(array.shape) if plain else kit.planar(n, c, *shape, right=2))
                 y = b.output(Plain(expected.shape) if plain else kit.planar(n, c, *size, lead=3))
-                if mode == "max":
-                    call = pool.max_pool(x, y, **options, target=b.target, threads=2)
-                else:
-                    call = pool.average_pool(
-                        x, y, **options, count_include_pad=mode == "include", target=b.target, threads=2
-                    )
-                b.run(call)
+                make, own = KINDS[mode]
+                b.run(make(x, y, **options, **own, target=b.target, threads=2))
                 got = b.result(y)
                 # a sum of m cells errs by at most m units in the last place of its magnitude
-                bound = 0 if mode == "max" else (kernel[0] * kernel[1] + 2) * 2.0**-24 * np.abs(array).max()
+                cells = kernel[0] * kernel[1]
+                largest = (cells if mode in ("l1", "l2") else 1) * np.abs(array).max()
+                bound = 0 if mode == "max" else (cells + 2) * 2.0**-24 * largest
                 np.testing.assert_allclose(got, expected, rtol=0, atol=bound)
 
 

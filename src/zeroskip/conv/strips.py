@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Scratch, Target
-from zeroskip.conv.algorithm import Site
+from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.problem import Array, ConvProblem
 from zeroskip.conv.strip_kernels import Encode, Multiply, Product, encode_kernel
@@ -29,9 +29,8 @@ DENSITY = 0.3
 
 @dataclass(frozen=True)
 class Form:
-    """An encoding: its name, and the order in which a strip's elements stand (see `encode_kernel`)."""
+    """An encoding: the order in which a strip's elements stand (see `encode_kernel`)."""
 
-    name: str
     order: str
 
     @property
@@ -85,6 +84,21 @@ def columns_of(strips: Strips, form: Form) -> Array:
     # neighbours of equal pattern and first strip: the last assignment, of the leftmost, stays
     table[pattern[read[::-1]], first[read[::-1]], 0] = read[::-1]
     return table
+
+
+def algorithm(name: str, order: str, description: str, source: str) -> Algorithm:
+    """The row of the encoding called `name`, whose elements stand in `order` (see `Form`)."""
+    form = Form(order)
+    return Algorithm(
+        name,
+        description,
+        source,
+        refuses,
+        variants,
+        lambda problem, variant, target: cycles(problem, form, target),
+        lambda problem, variant, site: build(problem, form, variant, site),
+        shifted=False,
+    )
 
 
 def build(problem: ConvProblem, form: Form, variant: str, site: Site) -> tuple[Call, ...]:

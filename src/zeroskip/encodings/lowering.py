@@ -121,7 +121,7 @@ def conv_memory(
     """
     if algorithm not in WORDS:
         raise AlgorithmError(f"no lowering or encoding named {algorithm!r}; {nearest(algorithm, WORDS)}")
-    strips, images = _problem(x_shape, w_shape, stride, padding)
+    strips, images = layer_strips(x_shape, w_shape, stride, padding)
     if x is None:
         return images * WORDS[algorithm](strips, census(strips, None))
     data = np.asarray(x)
@@ -162,9 +162,10 @@ def four_sided(padding: int | tuple[int, ...]) -> tuple[int, int, int, int]:
     return height, width, height, width
 
 
-def _problem(
+def layer_strips(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: Pair, padding: int | tuple[int, ...]
 ) -> tuple[Strips, int]:
+    """A layer's strips and its number of images; arguments and errors as in `conv_memory`."""
     if len(x_shape) not in (3, 4) or min(x_shape) < 1:
         raise InputError(f"x_shape must be (N, C, H, W) or (C, H, W), each at least 1, got {x_shape}")
     if len(w_shape) != 4 or min(w_shape) < 1:

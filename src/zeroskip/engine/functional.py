@@ -64,6 +64,22 @@ def conv2d(
         size = x.shape[2 + axis] + pads[axis] + pads[axis + 2]
         if reach > size:
             raise InputError(f"w: the kernel spans {reach} {name}, the padded input has {size}; pad more")
+    graph = conv_graph(x.shape, w, bias, strides=strides, pads=pads, dilations=dilations, groups=groups)
+    options = SessionOptions(threads=threads, algorithm=algorithm, target=target)
+    return InferenceSession(graph, options).run(None, {"x": x})[0]
+
+
+def conv_graph(
+    x_shape: tuple[int, ...],
+    w: Array,
+    bias: Array | None = None,
+    *,
+    strides: tuple[int, int] = (1, 1),
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilations: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Graph:
+    """The network that is one convolution: input ``x``, output ``y``, node ``conv``; sizes are not checked."""
     constants = {"w": np.ascontiguousarray(w)}
     if bias is not None:
         constants["bias"] = np.ascontiguousarray(bias)
@@ -72,11 +88,9 @@ def conv2d(
     }  # fmt: skip
     node = Node("Conv", ("x", *constants), ("y",), attributes, "conv")
     float32 = np.dtype(np.float32)
-    values = {"x": Value("x", x.shape, float32), "y": Value("y", None, float32)}
+    values = {"x": Value("x", x_shape, float32), "y": Value("y", None, float32)}
     values |= {name: Value(name, array.shape, float32) for name, array in constants.items()}
-    graph = Graph("conv2d", (node,), ("x",), ("y",), values, constants)
-    options = SessionOptions(threads=threads, algorithm=algorithm, target=target)
-    return InferenceSession(graph, options).run(None, {"x": x})[0]
+    return Graph("conv2d", (node,), ("x",), ("y",), values, constants)
 
 
 def _check_array(name: str, array: Array, rank: int, shape: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from zeroskip.codegen import Argument, Builder, Call, Kernel, Operand, Plain, Target
 from zeroskip.ops import planes
-from zeroskip.ops.planes import Row
+from zeroskip.ops.planes import In, Row
 
 Source = tuple[int, int, int]
 """Of an output plane: the input plane it reads, and the input's row and column at its pixel (0, 0)."""
@@ -27,14 +27,8 @@ Source = tuple[int, int, int]
 class Arg(IntEnum):
     """The row-wise kernel's own slots."""
 
-    INPUT = planes.OWN
-    TABLE = auto()  # int32[planes][3]: source, dy, dx
+    TABLE = planes.MORE  # int32[planes][3]: source, dy, dx
     STEP = auto()  # input rows from one output row to the next
-    HEIGHT = auto()
-    WIDTH = auto()
-    PITCH = auto()  # bytes, as the next two
-    IMAGE = auto()
-    PLANE = auto()
 
 
 def copy(
@@ -72,18 +66,13 @@ def gather_planes(
     threads: int = 1,
 ) -> Call:
     """The call that fills each plane of `y` from the plane, row and column of `x` that `sources` says."""
-    v = planes.view(x.layout)
-    assert len(sources) == planes.view(y.layout).planes, f"{len(sources)} sources for {y.layout}"
-    assert v.images == planes.view(y.layout).images, f"copy of {x.layout} into {y.layout}"
+    out = planes.view(y.layout)
+    assert len(sources) == out.planes, f"{len(sources)} sources for {y.layout}"
+    assert planes.view(x.layout).images == out.images, f"copy of {x.layout} into {y.layout}"
     own: dict[int, Argument] = {
-        Arg.INPUT: x.address,
+        **planes.source(x),
         Arg.TABLE: np.array(sources, np.int32).reshape(-1, 3),
         Arg.STEP: step[0],
-        Arg.HEIGHT: v.height,
-        Arg.WIDTH: v.width,
-        Arg.PITCH: v.pitch,
-        Arg.IMAGE: v.image,
-        Arg.PLANE: v.plane,
     }
     arguments, tasks = planes.arguments(y, own, threads)
     stride = step[1]
@@ -91,14 +80,13 @@ def gather_planes(
 
 
 def _emit_rows(b: Builder, stride: int) -> None:
-    table, image, plane = b.pointer(Arg.TABLE), b.arg(Arg.IMAGE), b.arg(Arg.PLANE)
-    height, width = b.arg(Arg.HEIGHT), b.arg(Arg.WIDTH)
+    table, height, width = b.pointer(Arg.TABLE), b.arg(In.HEIGHT), b.arg(In.WIDTH)
 
     def body(rows: list[Row]) -> None:
         (y,) = rows
         source, dy, dx = (b.load_i32(table + y.plane * 12 + 4 * i) for i in range(3))
         row = y.row * b.arg(Arg.STEP) + dy
-        pointer = b.pointer(Arg.INPUT) + source * plane + y.image * image + row * b.arg(Arg.PITCH)
+        pointer = planes.input_image(b, source, y.image) + row * b.arg(In.PITCH)
         # a row outside the image is one without columns
         there = b.select((row >= 0) & (row < height), width, 0)
         with planes.columns(b, rows) as column:

@@ -16,7 +16,7 @@ from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Pla
 from zeroskip.codegen.activations import Activation, activate, tag
 from zeroskip.codegen.expr import Var
 from zeroskip.ops import planes
-from zeroskip.ops.planes import Row
+from zeroskip.ops.planes import In, Row
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -28,15 +28,9 @@ MAX_TAPS = 49
 class Arg(IntEnum):
     """The kernel's own slots."""
 
-    INPUT = planes.OWN
-    WEIGHTS = auto()  # float32[C*M][R][S]
+    WEIGHTS = planes.MORE  # float32[C*M][R][S]
     BIAS = auto()  # float32[C*M]
     MULTIPLIER = auto()  # M: output channels per input channel
-    HEIGHT = auto()
-    WIDTH = auto()
-    PITCH = auto()  # bytes, as the next two
-    IMAGE = auto()
-    PLANE = auto()
     TOP = auto()  # rows of padding
     LEFT = auto()  # columns of padding
     RESIDUAL = auto()
@@ -117,15 +111,10 @@ def depthwise(
     )
     other = planes.view((residual or y).layout)
     own: dict[int, Argument] = {
-        Arg.INPUT: x.address,
+        **planes.source(x),
         Arg.WEIGHTS: np.ascontiguousarray(weight, np.float32),
         Arg.BIAS: np.zeros(channels, np.float32) if bias is None else np.ascontiguousarray(bias, np.float32),
         Arg.MULTIPLIER: channels // source.channels,
-        Arg.HEIGHT: source.height,
-        Arg.WIDTH: source.width,
-        Arg.PITCH: 4 * source.pitch,
-        Arg.IMAGE: source.image,
-        Arg.PLANE: source.plane,
         Arg.TOP: pads[0],
         Arg.LEFT: pads[1],
         Arg.RESIDUAL: residual.address if residual else 0,
@@ -176,8 +165,7 @@ class _Emitter:
         b, first, stride = self.b, rows[0], self.shape.strides
         top = first.row * stride[0] - b.arg(Arg.TOP)
         plane = first.plane // b.arg(Arg.MULTIPLIER)
-        image = b.pointer(Arg.INPUT) + plane * b.arg(Arg.PLANE) + first.image * b.arg(Arg.IMAGE)
-        source = image + top * b.arg(Arg.PITCH)
+        source = planes.input_image(b, plane, first.image) + top * b.arg(In.PITCH)
         with planes.columns(b, rows) as j:
             column = j * stride[1] - b.arg(Arg.LEFT)
             acc = [b.var(self.bias) for _ in rows]
@@ -194,7 +182,7 @@ class _Emitter:
             for r in range(shape.taps[0]):
                 uses.setdefault(t * shape.strides[0] + r * shape.dilations[0], []).append((t, r))
         for offset, users in sorted(uses.items()):
-            row = source + b.arg(Arg.PITCH) * offset
+            row = source + b.arg(In.PITCH) * offset
 
             def work(row: Expr = row, users: list[Pair] = users) -> None:
                 for s, x in enumerate(self.load(row, masks)):
@@ -204,7 +192,7 @@ class _Emitter:
             if shape.borders:
                 work()
             else:
-                with b.when((top + offset >= 0) & (top + offset < b.arg(Arg.HEIGHT))):
+                with b.when((top + offset >= 0) & (top + offset < b.arg(In.HEIGHT))):
                     work()
 
     def offsets(self) -> list[int]:
@@ -218,7 +206,7 @@ class _Emitter:
 
     def masks(self, column: Expr) -> dict[int, Expr]:
         """For each vector to be loaded, which of its lanes are in the row."""
-        b, width = self.b, self.b.arg(Arg.WIDTH)
+        b, width = self.b, self.b.arg(In.WIDTH)
         stride = 1 if self.shape.strides[1] == 2 else self.shape.strides[1]
         return {o: b.lanes_between(b.int(0) - column - o, width - column - o, stride) for o in self.offsets()}
 

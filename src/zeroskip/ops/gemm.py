@@ -61,86 +61,68 @@ class _Shape:
         return f"gemm_{body}{tag(self.activation)}"
 
 
-def dense_gemm(
+def gemm(
     x: Operand,
     y: Operand,
     weight: np.ndarray,
     bias: np.ndarray | None = None,
     activation: Activation | None = None,
     *,
+    sparse: bool = False,
     target: Target,
     threads: int = 1,
 ) -> Call:
-    """The call for ``y = activation(x weight^T + bias)``.
+    """The call for ``y = activation(x weight^T + bias)``, past the zeros of a `sparse` weight.
 
     `x` and `y` are plain, (N, ...) with C and K numbers per image; `weight` is (K, C), `bias` (K,).
     """
     K, C = weight.shape
-    N = _images(x, y, K, C)
-    images, image_blocks, wide = _image_blocks(N)
+    N = x.layout.bytes // (4 * C)
+    fits = x.layout.bytes == 4 * C * N and y.layout.bytes == 4 * K * N
+    assert fits, f"weights {(K, C)} between {x.layout} and {y.layout}"
+    blocks = -(-N // IMAGES)
+    images = -(-N // blocks)
+    packed = (
+        _sparse(weight, bias, N, target, threads) if sparse else _dense(weight, bias, images, target, threads)
+    )
+    arguments: dict[int, Argument] = packed.arguments | {
+        Arg.INPUT: x.address,
+        Arg.OUTPUT: y.address,
+        Arg.INPUTS: C,
+        Arg.OUTPUTS: K,
+        Arg.IMAGE_BLOCKS: blocks,
+        Arg.WIDE: N - blocks * (images - 1),
+    }
+    shape = _Shape(images, packed.vectors, packed.index_bits, activation)
+    emit = _Sparse if sparse else _Dense
+    kernel = Kernel(shape.name, lambda b: emit(b, shape).emit())
+    return Call(kernel, tuple(arguments.get(slot, 0) for slot in Arg), packed.tasks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """Weights in the order in which a kernel reads them, shared out to tasks."""
+
+    vectors: int
+    index_bits: int
+    tasks: int
+    arguments: dict[int, Argument]
+
+
+def _dense(weight: np.ndarray, bias: np.ndarray | None, images: int, target: Target, threads: int) -> _Packed:
+    K, C = weight.shape
     vectors = -(-K // target.lanes)
     blocks = -(-vectors // _dense_vectors(images, target))
     nv = -(-vectors // blocks)
     kb = nv * target.lanes
-    tasks = min(blocks, task_count(4 * K * C, threads))
-    share = -(-blocks // tasks)
+    share = -(-blocks // min(blocks, task_count(4 * K * C, threads)))
     arguments: dict[int, Argument] = {
-        **_common(x, y, C, K, image_blocks, wide),
         Arg.BIAS: _filled(bias, K, blocks * kb),
-        Arg.VALUES: _packed(weight, blocks, kb),
+        Arg.VALUES: _blocks(weight, blocks, kb),
         Arg.BLOCKS: blocks,
         Arg.BLOCKS_PER_TASK: share,
     }
-    shape = _Shape(images, nv, 0, activation)
-    return _call(shape, arguments, -(-blocks // share))
-
-
-def sparse_gemm(
-    x: Operand,
-    y: Operand,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
-    activation: Activation | None = None,
-    *,
-    target: Target,
-    threads: int = 1,
-) -> Call:
-    """As `dense_gemm`, skipping the zeros of `weight`."""
-    K, C = weight.shape
-    N = _images(x, y, K, C)
-    images, image_blocks, wide = _image_blocks(N)
-    slices = _slices(weight, target.lanes)
-    counts = np.diff(slices.starts)
-    tasks = min(len(counts), task_count(slices.values.nbytes * N, threads))
-    # tasks end where the cumulated work passes their share of it
-    work = np.cumsum(counts + 1)
-    cuts = np.searchsorted(work, work[-1] * np.arange(1, tasks) / tasks)
-    bounds = np.array([0, *cuts, len(counts)], np.int32)
-    arguments: dict[int, Argument] = {
-        **_common(x, y, C, K, image_blocks, wide),
-        Arg.BIAS: _filled(bias, K, K)[slices.order],
-        Arg.VALUES: slices.values,
-        Arg.BOUNDS: bounds,
-        Arg.STARTS: slices.starts,
-        Arg.INDICES: slices.indices,
-        Arg.ORDER: slices.order,
-    }
-    shape = _Shape(images, 1, 8 * slices.indices.itemsize, activation)
-    return _call(shape, arguments, tasks)
-
-
-def _images(x: Operand, y: Operand, K: int, C: int) -> int:
-    count = x.layout.bytes // (4 * C)
-    fits = x.layout.bytes == 4 * C * count and y.layout.bytes == 4 * K * count
-    assert fits, f"weights {(K, C)} between {x.layout} and {y.layout}"
-    return count
-
-
-def _image_blocks(N: int) -> tuple[int, int, int]:
-    """How many images at most are in registers, in how many blocks, and how many of these have that many."""
-    blocks = -(-N // IMAGES)
-    images = -(-N // blocks)
-    return images, blocks, N - blocks * (images - 1)
+    return _Packed(nv, 0, -(-blocks // share), arguments)
 
 
 def _dense_vectors(images: int, target: Target) -> int:
@@ -151,21 +133,23 @@ def _dense_vectors(images: int, target: Target) -> int:
     return max(1, min(LATENCY, most))
 
 
-def _common(x: Operand, y: Operand, C: int, K: int, image_blocks: int, wide: int) -> dict[int, Argument]:
-    return {
-        Arg.INPUT: x.address,
-        Arg.OUTPUT: y.address,
-        Arg.INPUTS: C,
-        Arg.OUTPUTS: K,
-        Arg.IMAGE_BLOCKS: image_blocks,
-        Arg.WIDE: wide,
+def _sparse(weight: np.ndarray, bias: np.ndarray | None, N: int, target: Target, threads: int) -> _Packed:
+    K = len(weight)
+    slices = _slices(weight, target.lanes)
+    counts = np.diff(slices.starts)
+    tasks = min(len(counts), task_count(slices.values.nbytes * N, threads))
+    # tasks end where the cumulated work passes their share of it
+    work = np.cumsum(counts + 1)
+    cuts = np.searchsorted(work, work[-1] * np.arange(1, tasks) / tasks)
+    arguments: dict[int, Argument] = {
+        Arg.BIAS: _filled(bias, K, K)[slices.order],
+        Arg.VALUES: slices.values,
+        Arg.BOUNDS: np.array([0, *cuts, len(counts)], np.int32),
+        Arg.STARTS: slices.starts,
+        Arg.INDICES: slices.indices,
+        Arg.ORDER: slices.order,
     }
-
-
-def _call(shape: _Shape, arguments: dict[int, Argument], tasks: int) -> Call:
-    emit = _Sparse if shape.index_bits else _Dense
-    kernel = Kernel(shape.name, lambda b: emit(b, shape).emit())
-    return Call(kernel, tuple(arguments.get(slot, 0) for slot in Arg), tasks)
+    return _Packed(1, 8 * slices.indices.itemsize, tasks, arguments)
 
 
 def _filled(bias: np.ndarray | None, K: int, count: int) -> np.ndarray:
@@ -175,7 +159,7 @@ def _filled(bias: np.ndarray | None, K: int, count: int) -> np.ndarray:
     return filled
 
 
-def _packed(weight: np.ndarray, blocks: int, kb: int) -> np.ndarray:
+def _blocks(weight: np.ndarray, blocks: int, kb: int) -> np.ndarray:
     K, C = weight.shape
     filled = np.zeros((blocks * kb, C), np.float32)
     filled[:K] = weight

@@ -95,6 +95,38 @@ OWN = len(Out)
 """The first argument slot of the kernel's own."""
 
 
+class In(IntEnum):
+    """The first own slots of kernels that read planes; what else they take begins at `MORE`."""
+
+    ADDRESS = OWN
+    HEIGHT = auto()
+    WIDTH = auto()
+    PITCH = auto()  # bytes, as the next two
+    IMAGE = auto()
+    PLANE = auto()
+
+
+MORE = OWN + len(In)
+
+
+def source(x: Operand) -> dict[int, Argument]:
+    """The slots that describe the planes of `x`."""
+    v = view(x.layout)
+    return {
+        In.ADDRESS: x.address,
+        In.HEIGHT: v.height,
+        In.WIDTH: v.width,
+        In.PITCH: v.pitch,
+        In.IMAGE: v.image,
+        In.PLANE: v.plane,
+    }
+
+
+def input_image(b: Builder, plane: Expr, image: Expr) -> Expr:
+    """Where an image of an input plane begins."""
+    return b.pointer(In.ADDRESS) + plane * b.arg(In.PLANE) + image * b.arg(In.IMAGE)
+
+
 def task_count(work_bytes: int, threads: int) -> int:
     """How many tasks to make of so much work."""
     return 1 if threads == 1 else max(1, min(TASKS_PER_THREAD * threads, work_bytes // TASK_BYTES))

@@ -16,7 +16,7 @@ import numpy as np
 from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Target
 from zeroskip.codegen.expr import Var
 from zeroskip.ops import planes
-from zeroskip.ops.planes import Row
+from zeroskip.ops.planes import In, Row
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -45,13 +45,7 @@ class Window:
 class Arg(IntEnum):
     """The window kernels' own slots."""
 
-    INPUT = planes.OWN
-    HEIGHT = auto()
-    WIDTH = auto()
-    PITCH = auto()  # bytes, as the next two
-    IMAGE = auto()
-    PLANE = auto()
-    TAP_ROWS = auto()  # R
+    TAP_ROWS = planes.MORE  # R
     TAP_COLUMNS = auto()  # S, where it is not static
     STRIDE = auto()  # of rows
     TOP = auto()  # rows of padding
@@ -64,7 +58,7 @@ class Arg(IntEnum):
 class _Shape:
     """What a window kernel's code depends on; `columns` 0 means that S is an argument."""
 
-    average: bool
+    kind: str
     columns: int
     stride: int
     dilation: int
@@ -72,8 +66,7 @@ class _Shape:
 
     @property
     def name(self) -> str:
-        kind = "average" if self.average else "max"
-        return f"pool_{kind}_{self.columns or 'any'}_{self.stride}_{self.dilation}_{self.row_dilation}"
+        return f"pool_{self.kind}_{self.columns or 'any'}_{self.stride}_{self.dilation}_{self.row_dilation}"
 
 
 UNROLLED = 7
@@ -92,7 +85,23 @@ def max_pool(
     threads: int = 1,
 ) -> Call:
     """The maximum of each window; padding never wins. `y`'s size says how many windows there are."""
-    return _pool(x, y, Window(kernel, strides, pads, dilations), None, target, threads)
+    return _pool(x, y, Window(kernel, strides, pads, dilations), "max", target, threads)
+
+
+def lp_pool(
+    x: Operand,
+    y: Operand,
+    *,
+    kernel: Pair,
+    strides: Pair = (1, 1),
+    pads: Pads = (0, 0, 0, 0),
+    dilations: Pair = (1, 1),
+    p: int = 2,
+    target: Target,
+    threads: int = 1,
+) -> Call:
+    """The p-norm of each window, `p` being 1 or 2: the sum of sizes, or the root of the sum of squares."""
+    return _pool(x, y, Window(kernel, strides, pads, dilations), f"l{p}", target, threads)
 
 
 def average_pool(
@@ -108,32 +117,35 @@ def average_pool(
     threads: int = 1,
 ) -> Call:
     """The mean of each window, over its cells in the image, or also over those in `pads`."""
-    return _pool(x, y, Window(kernel, strides, pads, dilations), count_include_pad, target, threads)
+    source, out = planes.view(x.layout), planes.view(y.layout)
+    window = Window(kernel, strides, pads, dilations)
+    filled = -(-out.width // target.lanes) * target.lanes
+    rows = window.cells(0, source.height, out.height, count_include_pad)
+    columns = window.cells(1, source.width, filled, count_include_pad)
+    return _pool(x, y, window, "average", target, threads, (rows, columns))
 
 
 def _pool(
-    x: Operand, y: Operand, window: Window, include_pad: bool | None, target: Target, threads: int
+    x: Operand,
+    y: Operand,
+    window: Window,
+    kind: str,
+    target: Target,
+    threads: int,
+    cells: tuple[Argument, Argument] = (0, 0),
 ) -> Call:
     source, out = planes.view(x.layout), planes.view(y.layout)
-    average = include_pad is not None
     columns = window.kernel[1] if window.kernel[1] <= UNROLLED else 0
-    shape = _Shape(average, columns, window.strides[1], *window.dilations[::-1])
-    rows = window.cells(0, source.height, out.height, bool(include_pad))
-    padded = -(-out.width // target.lanes) * target.lanes
+    shape = _Shape(kind, columns, window.strides[1], *window.dilations[::-1])
     own: dict[int, Argument] = {
-        Arg.INPUT: x.address,
-        Arg.HEIGHT: source.height,
-        Arg.WIDTH: source.width,
-        Arg.PITCH: source.pitch,
-        Arg.IMAGE: source.image,
-        Arg.PLANE: source.plane,
+        **planes.source(x),
         Arg.TAP_ROWS: window.kernel[0],
         Arg.TAP_COLUMNS: window.kernel[1],
         Arg.STRIDE: window.strides[0],
         Arg.TOP: window.pads[0],
         Arg.LEFT: window.pads[1],
-        Arg.ROW_CELLS: rows if average else 0,
-        Arg.COLUMN_CELLS: window.cells(1, source.width, padded, bool(include_pad)) if average else 0,
+        Arg.ROW_CELLS: cells[0],
+        Arg.COLUMN_CELLS: cells[1],
     }
     work = out.planes * out.images * max(out.image, source.image)
     arguments, tasks = planes.arguments(y, own, threads, work)
@@ -143,14 +155,28 @@ def _pool(
 class _Emitter:
     def __init__(self, b: Builder, shape: _Shape) -> None:
         self.b, self.shape = b, shape
-        self.identity = 0.0 if shape.average else float("-inf")
-        self.width, self.pitch = b.arg(Arg.WIDTH), b.arg(Arg.PITCH)
+        self.identity = float("-inf") if shape.kind == "max" else 0.0
+        self.width, self.pitch = b.arg(In.WIDTH), b.arg(In.PITCH)
         self.stride = b.arg(Arg.STRIDE)
 
     def combine(self, a: Expr, x: Expr) -> Expr:
         """One step of the sum or the maximum."""
         # in this order a NaN in `x` loses, as in onnxruntime
-        return a + x if self.shape.average else self.b.maximum(x, a)
+        return self.b.maximum(x, a) if self.shape.kind == "max" else a + x
+
+    def share(self, x: Expr) -> Expr:
+        """What a cell adds to a sum."""
+        if self.shape.kind == "l1":
+            return self.b.unary("fabs", x)
+        return x * x if self.shape.kind == "l2" else x
+
+    def finish(self, value: Expr, y: Row, column: Expr) -> Expr:
+        """The pool of windows that combine to `value`."""
+        b = self.b
+        if self.shape.kind == "average":
+            cells = b.load_vector(b.pointer(Arg.COLUMN_CELLS) + column * 4)
+            return value / (cells * b.broadcast(b.pointer(Arg.ROW_CELLS) + y.row * 4))
+        return b.unary("sqrt", value) if self.shape.kind == "l2" else value
 
     def emit(self) -> None:
         """Rows of a window that lie in the image are a range; each output vector combines them."""
@@ -160,21 +186,18 @@ class _Emitter:
         """One row of the output."""
         b, (y,) = self.b, rows
         top = y.row * self.stride - b.arg(Arg.TOP)
-        height = b.arg(Arg.HEIGHT)
+        height = b.arg(In.HEIGHT)
         # the first tap row at or below row 0, and the first one at or below the image's end
         dilation = self.shape.row_dilation
         first = b.maximum((b.int(dilation - 1) - top) // dilation, 0)
         last = b.minimum((height - top + (dilation - 1)) // dilation, b.arg(Arg.TAP_ROWS))
-        source = b.pointer(Arg.INPUT) + y.plane * b.arg(Arg.PLANE) + y.image * b.arg(Arg.IMAGE)
+        source = planes.input_image(b, y.plane, y.image)
         step = self.pitch * dilation
         start = source + top * self.pitch + first * step
         with planes.columns(b, rows) as j:
             column = j * self.shape.stride - b.arg(Arg.LEFT)
             value = self.window(start + column * 4, step, last - first, column)
-            if self.shape.average:
-                cells = b.load_vector(b.pointer(Arg.COLUMN_CELLS) + j * 4)
-                value = value / (cells * b.broadcast(b.pointer(Arg.ROW_CELLS) + y.row * 4))
-            planes.store(b, y, j, value)
+            planes.store(b, y, j, self.finish(value, y, j))
 
     def window(self, start: Expr, step: Expr, count: Expr, column: Expr) -> Expr:
         """The windows of a vector of outputs, of which the first begins at `start`, in `column`."""
@@ -209,7 +232,7 @@ class _Emitter:
         with b.loop(0, count) as r:
             row = start + r * step
             values = [
-                b.load_strided(row + 4 * o, shape.stride, mask, self.identity)
+                self.share(b.load_strided(row + 4 * o, shape.stride, mask, self.identity))
                 for o, mask in zip(offsets, masks, strict=True)
             ]
             total.set(self.combine(total.get(), self.fold(values)))
@@ -235,7 +258,7 @@ class _Emitter:
                     if masks
                     else b.load_vector(row + 4 * o)
                 )
-                var.set(self.combine(var.get(), x))
+                var.set(self.combine(var.get(), self.share(x)))
         parts = []
         for o, first in base.items():
             low, high = vectors[first].get(), vectors[first + lanes].get()
@@ -251,7 +274,7 @@ class _Emitter:
             # load_columns wants the address of the row's column 0
             row = start + r * step + column * -4
             x = planes.load_columns(b, row, at, self.width, shape.stride, self.identity)
-            total.set(self.combine(total.get(), x))
+            total.set(self.combine(total.get(), self.share(x)))
         return total.get()
 
     def fold(self, values: Sequence[Expr]) -> Expr:
@@ -260,18 +283,6 @@ class _Emitter:
         for value in values[1:]:
             total = self.combine(total, value)
         return total
-
-
-class Global(IntEnum):
-    """The own slots of the kernels over whole planes."""
-
-    INPUT = planes.OWN
-    HEIGHT = auto()
-    WIDTH = auto()
-    PITCH = auto()  # bytes, as the next two
-    IMAGE = auto()
-    PLANE = auto()
-    CELLS = auto()  # height times width
 
 
 def global_average_pool(x: Operand, y: Operand, *, target: Target, threads: int = 1) -> Call:
@@ -286,16 +297,7 @@ def global_max_pool(x: Operand, y: Operand, *, target: Target, threads: int = 1)
 
 def _global_pool(x: Operand, y: Operand, kind: str, threads: int) -> Call:
     v = planes.view(x.layout)
-    own: dict[int, Argument] = {
-        Global.INPUT: x.address,
-        Global.HEIGHT: v.height,
-        Global.WIDTH: v.width,
-        Global.PITCH: v.pitch,
-        Global.IMAGE: v.image,
-        Global.PLANE: v.plane,
-        Global.CELLS: v.height * v.width,
-    }
-    arguments, tasks = planes.arguments(y, own, threads, v.planes * v.images * v.image)
+    arguments, tasks = planes.arguments(y, planes.source(x), threads, v.planes * v.images * v.image)
     emit = _GLOBAL[kind]
     kernel = Kernel(f"pool_global_{kind}", lambda b: planes.for_rows(b, lambda rows: emit(b, rows)))
     return Call(kernel, arguments, tasks)
@@ -304,8 +306,9 @@ def _global_pool(x: Operand, y: Operand, kind: str, threads: int) -> Call:
 def _emit_global_average(b: Builder, rows: list[Row]) -> None:
     """Borders are zero, so an image is one run of floats, from its first pixel to its last."""
     (y,) = rows
-    source = b.pointer(Global.INPUT) + y.plane * b.arg(Global.PLANE) + y.image * b.arg(Global.IMAGE)
-    size = (b.arg(Global.HEIGHT) - 1) * b.arg(Global.PITCH) + b.arg(Global.WIDTH) * 4
+    source = planes.input_image(b, y.plane, y.image)
+    height, width = b.arg(In.HEIGHT), b.arg(In.WIDTH)
+    size = (height - 1) * b.arg(In.PITCH) + width * 4
     block = 4 * b.vector_bytes
     sums = [b.var(b.vector()) for _ in range(4)]
     unrolled = size // block * block
@@ -315,18 +318,18 @@ def _emit_global_average(b: Builder, rows: list[Row]) -> None:
     with b.loop(unrolled, size, b.vector_bytes) as i:
         sums[0].set(sums[0].get() + b.load_masked(source + i, b.lanes_below((size - i) // 4)))
     total = (sums[0].get() + sums[1].get()) + (sums[2].get() + sums[3].get())
-    mean = b.reduce_add(total) / b.float_of(b.arg(Global.CELLS))
+    mean = b.reduce_add(total) / b.float_of(height * width)
     with planes.columns(b, rows) as j:
         planes.store(b, y, j, b.splat(mean))
 
 
 def _emit_global_max(b: Builder, rows: list[Row]) -> None:
     (y,) = rows
-    source = b.pointer(Global.INPUT) + y.plane * b.arg(Global.PLANE) + y.image * b.arg(Global.IMAGE)
+    source = planes.input_image(b, y.plane, y.image)
     best = b.var(b.vector(float("-inf")))
-    width = b.arg(Global.WIDTH)
-    with b.loop(0, b.arg(Global.HEIGHT)) as i, b.loop(0, width, b.lanes) as j:
-        x = planes.load_columns(b, source + i * b.arg(Global.PITCH), j, width, 1, float("-inf"))
+    width = b.arg(In.WIDTH)
+    with b.loop(0, b.arg(In.HEIGHT)) as i, b.loop(0, width, b.lanes) as j:
+        x = planes.load_columns(b, source + i * b.arg(In.PITCH), j, width, 1, float("-inf"))
         best.set(b.maximum(x, best.get()))
     with planes.columns(b, rows) as j:
         planes.store(b, y, j, b.splat(b.reduce_max(best.get())))

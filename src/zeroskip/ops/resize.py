@@ -14,7 +14,7 @@ import numpy as np
 from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Scratch, Target
 from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.ops import planes
-from zeroskip.ops.planes import Row
+from zeroskip.ops.planes import In, Row
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,7 @@ class Taps:
 class Arg(IntEnum):
     """The kernels' own slots."""
 
-    INPUT = planes.OWN
-    WIDTH = auto()
-    PITCH = auto()  # bytes, as the next two
-    IMAGE = auto()
-    PLANE = auto()
-    ROW_TAPS = auto()
+    ROW_TAPS = planes.MORE
     ROWS = auto()  # int32[P][taps]: input rows
     ROW_WEIGHTS = auto()  # float32[P][taps]
     COLUMN_TAPS = auto()
@@ -59,11 +54,7 @@ def resize(x: Operand, y: Operand, *, rows: Taps, columns: Taps, target: Target,
     filled = round_up(out.width, target.lanes)
     scratch = 0 if copies else round_up(4 * (source.width + target.lanes), LINE)
     own: dict[int, Argument] = {
-        Arg.INPUT: x.address,
-        Arg.WIDTH: source.width,
-        Arg.PITCH: source.pitch,
-        Arg.IMAGE: source.image,
-        Arg.PLANE: source.plane,
+        **planes.source(x),
         Arg.ROW_TAPS: rows.index.shape[1],
         Arg.ROWS: np.ascontiguousarray(rows.index, np.int32),
         Arg.ROW_WEIGHTS: np.ascontiguousarray(rows.weight, np.float32),
@@ -86,20 +77,17 @@ def _filled(array: np.ndarray, width: int, kind: type) -> np.ndarray:
     return filled
 
 
-def _image(b: Builder, y: Row) -> Expr:
-    return b.pointer(Arg.INPUT) + y.plane * b.arg(Arg.PLANE) + y.image * b.arg(Arg.IMAGE)
-
-
 def _copied_row(b: Builder, y: Row) -> Expr:
     """The input row that output row `y` copies."""
-    return _image(b, y) + b.load_i32(b.pointer(Arg.ROWS) + y.row * 4) * b.arg(Arg.PITCH)
+    row = b.load_i32(b.pointer(Arg.ROWS) + y.row * 4)
+    return planes.input_image(b, y.plane, y.image) + row * b.arg(In.PITCH)
 
 
 def _emit_double(b: Builder, rows: list[Row]) -> None:
     (y,) = rows
     source, half = _copied_row(b, y), b.lanes // 2
     with planes.columns(b, rows) as j:
-        x = planes.load_columns(b, source, j // 2, b.arg(Arg.WIDTH))
+        x = planes.load_columns(b, source, j // 2, b.arg(In.WIDTH))
         planes.store(b, y, j, b.shuffle(x, x, [lane // 2 for lane in range(2 * half)]))
 
 
@@ -112,15 +100,15 @@ def _emit_nearest(b: Builder, rows: list[Row]) -> None:
 
 def _emit_weighted(b: Builder, rows: list[Row]) -> None:
     (y,) = rows
-    image, row_taps = _image(b, y), b.arg(Arg.ROW_TAPS)
+    image, row_taps = planes.input_image(b, y.plane, y.image), b.arg(Arg.ROW_TAPS)
     entry = y.row * row_taps * 4
     scratch = b.pointer(Arg.SCRATCH) + b.thread * b.arg(Arg.SCRATCH_STRIDE)
-    width = b.arg(Arg.WIDTH)
+    width = b.arg(In.WIDTH)
     with b.loop(0, width, b.lanes) as i:
         total = b.var(b.vector())
         with b.loop(0, row_taps) as t:
             at = entry + t * 4
-            source = image + b.load_i32(b.pointer(Arg.ROWS) + at) * b.arg(Arg.PITCH)
+            source = image + b.load_i32(b.pointer(Arg.ROWS) + at) * b.arg(In.PITCH)
             weight = b.broadcast(b.pointer(Arg.ROW_WEIGHTS) + at)
             total.set(b.fma(weight, planes.load_columns(b, source, i, width), total.get()))
         b.store(total.get(), scratch + i * 4)

@@ -10,21 +10,16 @@ from zeroskip.codegen import Argument, Builder, Call, Kernel, Operand, Target
 from zeroskip.codegen.layout import round_up
 from zeroskip.ops import planes
 from zeroskip.ops.copy import gather_planes
-from zeroskip.ops.planes import Row
+from zeroskip.ops.planes import In, Row
 
 
 class Arg(IntEnum):
     """Depth-to-space's own slots."""
 
-    INPUT = planes.OWN
-    BLOCK = auto()
+    BLOCK = planes.MORE
     CHANNEL = auto()  # planes from one output channel's first plane to the next's
     ROW = auto()  # planes from one row of a block to the next
     COLUMN = auto()  # and from one column of a block to the next
-    WIDTH = auto()
-    PITCH = auto()  # bytes, as the next two
-    IMAGE = auto()
-    PLANE = auto()
     OFFSETS = auto()  # int32[Q filled up]: floats from an input row's start to the column's pixel
 
 
@@ -58,15 +53,11 @@ def depth_to_space(
     width = np.arange(round_up(out.width, target.lanes))
     clipped = np.minimum(width, out.width - 1)
     own: dict[int, Argument] = {
-        Arg.INPUT: x.address,
+        **planes.source(x),
         Arg.BLOCK: block,
         Arg.CHANNEL: 1 if mode == "DCR" else block * block,
         Arg.ROW: column * block,
         Arg.COLUMN: column,
-        Arg.WIDTH: source.width,
-        Arg.PITCH: source.pitch,
-        Arg.IMAGE: source.image,
-        Arg.PLANE: source.plane,
         Arg.OFFSETS: (clipped % block * (column * source.plane // 4) + clipped // block).astype(np.int32),
     }
     arguments, tasks = planes.arguments(y, own, threads)
@@ -79,8 +70,7 @@ def _emit_any(b: Builder, rows: list[Row]) -> None:
     (y,) = rows
     block = b.arg(Arg.BLOCK)
     plane = y.plane * b.arg(Arg.CHANNEL) + y.row % block * b.arg(Arg.ROW)
-    image = b.pointer(Arg.INPUT) + plane * b.arg(Arg.PLANE) + y.image * b.arg(Arg.IMAGE)
-    source = image + y.row // block * b.arg(Arg.PITCH)
+    source = planes.input_image(b, plane, y.image) + y.row // block * b.arg(In.PITCH)
     with planes.columns(b, rows) as j:
         planes.store(b, y, j, b.gather(source, b.load_indices(b.pointer(Arg.OFFSETS) + j * 4)))
 
@@ -89,10 +79,9 @@ def _emit_pairs(b: Builder, rows: list[Row]) -> None:
     """Two by two: a row interleaves the rows of two planes."""
     (y,) = rows
     plane = y.plane * b.arg(Arg.CHANNEL) + y.row % 2 * b.arg(Arg.ROW)
-    image = b.pointer(Arg.INPUT) + plane * b.arg(Arg.PLANE) + y.image * b.arg(Arg.IMAGE)
-    even = image + y.row // 2 * b.arg(Arg.PITCH)
-    odd = even + b.arg(Arg.COLUMN) * b.arg(Arg.PLANE)
+    even = planes.input_image(b, plane, y.image) + y.row // 2 * b.arg(In.PITCH)
+    odd = even + b.arg(Arg.COLUMN) * b.arg(In.PLANE)
     with planes.columns(b, rows) as j:
-        x, z = (planes.load_columns(b, source, j // 2, b.arg(Arg.WIDTH)) for source in (even, odd))
+        x, z = (planes.load_columns(b, source, j // 2, b.arg(In.WIDTH)) for source in (even, odd))
         lanes = [lane // 2 + (lane % 2) * b.lanes for lane in range(b.lanes)]
         planes.store(b, y, j, b.shuffle(x, z, lanes))

@@ -13,7 +13,7 @@ from zeroskip.engine.native.row import Row
 from zeroskip.engine.network import Network
 from zeroskip.engine.plan import Array
 from zeroskip.graph.ir import Node
-from zeroskip.ops import gemm
+from zeroskip.ops.gemm import gemm
 from zeroskip.ops.lrn import lrn
 from zeroskip.ops.softmax import softmax
 
@@ -58,10 +58,18 @@ def _emit_product(network: Network, node: Node, weights: Array, bias: Array | No
     bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
     density = np.count_nonzero(weights) / weights.size
     sparse = density < (SPARSE_BELOW if weights.nbytes <= LAST_CACHE else SPARSE_BELOW_FAR)
-    kernel = gemm.sparse_gemm if sparse else gemm.dense_gemm
     x, y = network.plain(node.inputs[0]), network.output(node.outputs[0])
     network.emit(
-        kernel(x, y, weights, bias, node.attr("activation"), target=network.target, threads=network.threads)
+        gemm(
+            x,
+            y,
+            weights,
+            bias,
+            node.attr("activation"),
+            sparse=bool(sparse),
+            target=network.target,
+            threads=network.threads,
+        )
     )
 
 
