@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zeroskip.codegen import Call
@@ -12,40 +14,48 @@ if TYPE_CHECKING:
 
 def of_plan(plan: Plan) -> str:
     """One line per step, then the memory."""
-    lines = [f"{'step':<24} {'op':<18} {'algorithm':<15} {'chosen by':<10} layer"]
-    for step in plan.steps:
-        chosen = f"{step.algorithm} {step.variant}".strip()
-        lines.append(
-            f"{_short(step.name, 24):<24} {step.op:<18} {chosen:<15} {step.how:<10} {step.summary}".rstrip()
-        )
+    rows = [("step", "op", "algorithm", "chosen by", "layer")]
+    rows += [(_short(s.name, 24), s.op, _chosen(s), s.how, s.summary) for s in plan.steps]
     megabytes = (plan.peak_bytes / 1e6, plan.weight_bytes / 1e6, plan.workspace_bytes / 1e6)
-    lines.append("activations {:.2f} MB, weights {:.2f} MB, workspace {:.2f} MB".format(*megabytes))
-    return "\n".join(lines)
+    memory = "activations {:.2f} MB, weights {:.2f} MB, workspace {:.2f} MB".format(*megabytes)
+    return "\n".join([*_aligned(rows), memory])
 
 
 def of_layer(step: Step) -> str:
     """The layer, its kernels, and every candidate with its time or its reason."""
     lines = [f"{step.name}: {step.op} {step.summary}".rstrip()]
-    chosen = f"{step.algorithm} {step.variant}".strip()
-    lines.append(f"  runs {chosen}" + (f", {step.how}" if step.how else ""))
-    kernels = [call.kernel.name for call in step.calls if isinstance(call, Call)]
+    lines.append(f"  runs {_chosen(step)}" + (f", {step.how}" if step.how else ""))
+    kernels = Counter(call.kernel.name for call in step.calls if isinstance(call, Call))
     if kernels:
-        lines.append(f"  kernels {', '.join(kernels)}")
-    lines.extend(
-        _candidate(c, c.algorithm == step.algorithm and c.variant == step.variant) for c in step.candidates
-    )
-    return "\n".join(lines)
+        named = (f"{name} ({count} times)" if count > 1 else name for name, count in kernels.items())
+        lines.append(f"  kernels {', '.join(named)}")
+    running = (step.algorithm, step.variant)
+    rows = [
+        ("*" if (c.algorithm, c.variant) == running else " ", c.algorithm, c.variant, _outcome(c))
+        for c in step.candidates
+    ]
+    return "\n".join(lines + [f"  {line}" for line in _aligned(rows)])
 
 
-def _candidate(candidate: Candidate, chosen: bool) -> str:
-    mark = "*" if chosen else " "
+def _chosen(step: Step) -> str:
+    return f"{step.algorithm} {step.variant}".rstrip()
+
+
+def _outcome(candidate: Candidate) -> str:
     if candidate.reason:
-        return f"  {mark} {candidate.algorithm:<14} {'':<9} refused: {candidate.reason}"
+        return f"refused: {candidate.reason}"
     if candidate.microseconds is not None:
-        outcome = f"{candidate.microseconds:10.2f} us"
-    else:
-        outcome = f"{candidate.predicted_cycles or 0:10.0f} cycles predicted, not measured"
-    return f"  {mark} {candidate.algorithm:<14} {candidate.variant:<9} {outcome}"
+        return f"{candidate.microseconds:10.2f} us"
+    return f"{candidate.predicted_cycles or 0:10.0f} cycles predicted, not measured"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of columns as wide as their widest cell; the last column is as wide as it is."""
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    return [
+        " ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
 
 
 def _short(text: str, width: int) -> str:
