@@ -79,7 +79,7 @@ def conv_graph(
     dilations: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> Graph:
-    """The network that is one convolution: input ``x``, output ``y``, node ``conv``; sizes are not checked."""
+    """A network of one convolution: input ``x``, output ``y``, node ``conv``. Sizes are not checked."""
     constants = {"w": np.ascontiguousarray(w)}
     if bias is not None:
         constants["bias"] = np.ascontiguousarray(bias)
