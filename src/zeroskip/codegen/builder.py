@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from llvmlite import ir
 
-from zeroskip.codegen.expr import I64, VOID, Expr, Operand
+from zeroskip.codegen.expr import I1, I64, VOID, Expr, Operand
 from zeroskip.codegen.memory import Memory
 
 Branch = AbstractContextManager[object]
@@ -34,6 +34,22 @@ class Builder(Memory):
         following = Expr(self, index) + stride
         index.add_incoming(following.value, self.ir.block)
         self.ir.cbranch((following < last).value, body, done)
+        self.ir.position_at_end(done)
+
+    @contextmanager
+    def bits(self, mask: Expr) -> Iterator[Expr]:
+        """``for i in ...`` the numbers of the bits set in a 64-bit integer, from the lowest."""
+        before = self.ir.block
+        body, done = (self.function.append_basic_block(name) for name in ("bit", "done"))
+        self.ir.cbranch(self.ir.icmp_signed("!=", mask.value, ir.Constant(I64, 0)), body, done)
+        self.ir.position_at_end(body)
+        rest = self.ir.phi(I64)
+        rest.add_incoming(mask.value, before)
+        lowest = self._declare("llvm.cttz.i64", ir.FunctionType(I64, [I64, I1]))
+        yield Expr(self, self.ir.call(lowest, [rest, ir.Constant(I1, 1)]))
+        following = self.ir.and_(rest, self.ir.sub(rest, ir.Constant(I64, 1)))
+        rest.add_incoming(following, self.ir.block)
+        self.ir.cbranch(self.ir.icmp_signed("!=", following, ir.Constant(I64, 0)), body, done)
         self.ir.position_at_end(done)
 
     @contextmanager

@@ -130,6 +130,11 @@ class Values:
         """Where float lanes are not a number."""
         return Expr(self, self.ir.fcmp_unordered("uno", value.value, value.value))
 
+    def nonzero(self, value: Expr) -> Expr:
+        """Where float lanes are not zero; a NaN is not."""
+        zero = self.like(0.0, value)
+        return Expr(self, self.ir.fcmp_unordered("!=", value.value, zero.value))
+
     def mantissa_exponent(self, value: Expr) -> tuple[Expr, Expr]:
         """Floats m in [0.5, 1) and integral e with ``value = m * 2**e``; for normal positive lanes."""
         kind = ir.VectorType(I32, value.type.count)

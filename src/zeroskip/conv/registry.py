@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from zeroskip.conv import (
+    activation_sparse,
     block_sparse,
     cpo,
     cps,
@@ -21,7 +22,19 @@ from zeroskip.errors import AlgorithmError
 
 ALGORITHMS: dict[str, Algorithm] = {
     module.ALGORITHM.name: module.ALGORITHM
-    for module in (direct, depthwise, im2col, mec, winograd, sparse_direct, block_sparse, cscc, cpo, cps)
+    for module in (
+        direct,
+        depthwise,
+        im2col,
+        mec,
+        winograd,
+        sparse_direct,
+        block_sparse,
+        cscc,
+        cpo,
+        cps,
+        activation_sparse,
+    )
 }
 
 

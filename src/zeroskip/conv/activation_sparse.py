@@ -1,0 +1,206 @@
+"""Convolution that skips zero activations: ours, after SparseTrain and Kurtz et al.
+
+SparseTrain (Gong et al. 2019) tests vectors of inputs for zeros and walks over the bits of the result; Kurtz
+et al. (ICML 2020) compress activations on the fly. Here one bit per activation is written first (a list of
+the non-zero channels of each pixel; 1/32 of the map's bytes), then columns are walked from left to right.
+Every non-zero x of a column is broadcast once and multiplied by the weights of all T taps of a kernel row
+that meet it, KV vectors of output channels each. The sums of those T pixels stay in registers; with each
+step one of them is finished for this block of channels and kernel row, and one begins. The weights of a
+block and kernel row stay in the first cache over all pixels of a tile; tiles of pixels take them once.
+
+With column stride s and dilation d a tap meets every lcm(s, d)-th column, so there is a walk for each set of
+taps that meet the same columns, and for each residue of the pixels that they belong to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import gcd
+
+import numpy as np
+
+from zeroskip.codegen import Address, Argument, Call, Scratch, Target
+from zeroskip.conv.activation_sparse_kernels import Multiply, Product
+from zeroskip.conv.algorithm import Algorithm, Site
+from zeroskip.conv.borders import zero_borders
+from zeroskip.conv.nonzero_masks import WORD, find_nonzeros, mask_bytes, mask_width
+from zeroskip.conv.problem import Array, ConvProblem
+
+# Weights of a block of input channels, all taps of a kernel row: half of a first cache.
+WEIGHT_BYTES = 24 << 10
+TILE_PIXELS = 224  # output pixels of a task, or more: enough to use weights that were loaded
+# Predictions take this share of the activations to be non-zero; measurements tell.
+DENSITY = 0.3
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Kernel columns ``first, first + step ...``, `count` of them: those of one walk."""
+
+    first: int
+    step: int
+    count: int
+
+
+def taps_of(problem: ConvProblem, kv: int, target: Target) -> list[Taps]:
+    """The kernel's columns by walks: those that meet the same columns of the map, as registers allow."""
+    stride, dilation = problem.strides[1], problem.dilations[1]
+    step = stride // gcd(stride, dilation)
+    most = max(1, _registers(target) // kv)
+    walks = []
+    for start in range(min(step, problem.S)):
+        chain = range(start, problem.S, step)
+        each = -(-len(chain) // -(-len(chain) // most))
+        walks += [Taps(chain[at], step, len(chain[at : at + each])) for at in range(0, len(chain), each)]
+    return walks
+
+
+def _registers(target: Target) -> int:
+    """Vectors of sums at a time."""
+    return 24 if target.registers == 32 else 12
+
+
+def _refuses(problem: ConvProblem, target: Target) -> str | None:
+    if mask_bytes(problem, 1, target.lanes) > 2**31:
+        return "a bit for each activation, in words of 32 bits, would take more than 2 GB"
+    return None
+
+
+def _block(problem: ConvProblem, kv: int, target: Target) -> int:
+    """Input channels at a time: equal parts of a group whose weights fit in the first cache."""
+    channels = problem.C // problem.groups
+    most = max(1, min(WORD, WEIGHT_BYTES // (problem.S * kv * 4 * target.lanes)))
+    return -(-channels // -(-channels // most))
+
+
+def _variants(problem: ConvProblem, target: Target) -> list[str]:
+    vectors = -(-problem.K // problem.groups // target.lanes)
+    widest = (4, 8) if target.registers == 32 else (4, 2)
+    return list(dict.fromkeys(str(min(kv, vectors)) for kv in widest))
+
+
+def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
+    """Per entry and tap a load per weight vector, two a cycle; per column, a branch and the sums."""
+    kv = int(variant)
+    channels, filters = problem.C // problem.groups, problem.K // problem.groups
+    chunks = problem.groups * -(-filters // (kv * target.lanes))
+    columns = problem.N * problem.P * problem.Q * problem.R * problem.strides[1] * chunks
+    entries = columns * channels * DENSITY * (problem.S / problem.strides[1] * kv + 1) / 2
+    visits = columns * -(-channels // _block(problem, kv, target)) * (12 + 2 * kv)
+    finding = 2.0 * problem.N * problem.H * problem.W * problem.C / target.lanes
+    return entries + visits + finding + 8 * problem.N * problem.P * problem.Q * problem.K / target.lanes
+
+
+def _walks(problem: ConvProblem, walks: list[Taps], block: int, kv: int, lanes: int) -> Array:
+    """The table of `Walk`s; see there."""
+    (_, stride), (_, dilation) = problem.strides, problem.dilations
+    pixel_step = dilation // gcd(stride, dilation)
+    head = (max(taps.count for taps in walks) - 1) * pixel_step
+    table = []
+    for number, pixel in product(range(len(walks)), range(min(pixel_step, problem.Q))):
+        taps = walks[number]
+        before = sum(other.count for other in walks[:number])
+        table.append((
+            4 * (pixel * stride + taps.first * dilation),
+            -(-(problem.Q - pixel) // pixel_step) + taps.count - 1,
+            4 * kv * lanes * (head + pixel),
+            4 * kv * lanes * block * before,
+            taps.count,
+        ))  # fmt: skip
+    return np.array(table, np.int32)
+
+
+def _weights(problem: ConvProblem, walks: list[Taps], block: int, chunk: int) -> Array:
+    """The weights in the order of `Multiply.WEIGHTS`."""
+    groups, channels, filters = problem.groups, problem.C // problem.groups, problem.K // problem.groups
+    chunks, blocks = -(-filters // chunk), -(-channels // block)
+    w = np.zeros((groups, chunks * chunk, blocks * block, problem.R, problem.S), np.float32)
+    w[:, :filters, :channels] = problem.w.reshape(groups, filters, *problem.w.shape[1:])
+    w = w.reshape(groups, chunks, chunk, blocks, block, problem.R, problem.S).transpose(0, 1, 3, 5, 4, 6, 2)
+    parts = [w[..., taps.first :: taps.step, :][..., : taps.count, :] for taps in walks]
+    return np.ascontiguousarray(np.concatenate([part.reshape(*w.shape[:4], -1) for part in parts], axis=-1))
+
+
+def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
+    kv, lanes = int(variant), site.target.lanes
+    block = _block(problem, kv, site.target)
+    masks = Address(site.allocate(mask_bytes(problem, block, lanes)))
+    finding = find_nonzeros(problem, site.x, masks, block, lanes)
+    return finding, _multiply(problem, kv, block, masks, site), zero_borders(site.y, site.threads)
+
+
+def _multiply(problem: ConvProblem, kv: int, block: int, masks: Address, site: Site) -> Call:
+    x, y, residual, lanes = site.x.planar, site.y.planar, site.residual, site.target.lanes
+    (sy, sx), (dy, dx), (top, left) = problem.strides, problem.dilations, problem.pads[:2]
+    groups, filters, channels = problem.groups, problem.K // problem.groups, problem.C // problem.groups
+    chunk = kv * lanes
+    chunks = -(-filters // chunk)
+    bias = np.zeros((groups, chunks * chunk), np.float32)
+    if problem.bias is not None:
+        bias[:, :filters] = problem.bias.reshape(groups, filters)
+    walks = taps_of(problem, kv, site.target)
+    most = max(taps.count for taps in walks)
+    tile = min(problem.P, -(-TILE_PIXELS // problem.Q))
+    tiles = -(-problem.P // tile)
+    slots = problem.Q + (most - 1) * dx // gcd(sx, dx)
+    # a row more than there are: the last walk loads, and the last transposition reads, further
+    scratch = 4 * ((tile + 1) * slots + lanes) * chunk
+    origin = site.x.address
+    values: dict[Multiply, Argument] = {
+        Multiply.INPUT: Address(origin.buffer, origin.offset - 4 * left),
+        Multiply.INPUT_PLANE: x.plane,
+        Multiply.INPUT_IMAGE: x.image,
+        Multiply.INPUT_PITCH: 4 * x.pitch,
+        Multiply.MASKS: masks,
+        Multiply.HEIGHT: problem.H,
+        Multiply.WIDTH: mask_width(problem, lanes),
+        Multiply.GROUPS: groups,
+        Multiply.CHANNELS: channels,
+        Multiply.BLOCK: block,
+        Multiply.BLOCKS: -(-channels // block),
+        Multiply.KERNEL_HEIGHT: problem.R,
+        Multiply.ROW_STRIDE: sy,
+        Multiply.ROW_DILATION: dy,
+        Multiply.TOP: top,
+        Multiply.WALKS: (table := _walks(problem, walks, block, kv, lanes)),
+        Multiply.WALK_COUNT: len(table),
+        Multiply.COLUMN_STEP: sx * dx // gcd(sx, dx),
+        Multiply.PIXEL_STEP: dx // gcd(sx, dx),
+        Multiply.P: problem.P,
+        Multiply.Q: problem.Q,
+        Multiply.SLOTS: slots,
+        Multiply.TILE: tile,
+        Multiply.TILES: tiles,
+        Multiply.TASKS: problem.N * tiles,
+        Multiply.CHUNKS: chunks,
+        Multiply.WEIGHTS: _weights(problem, walks, block, chunk),
+        Multiply.WEIGHT_BYTES: 4 * block * chunk * problem.S,
+        Multiply.BIAS: bias,
+        Multiply.FILTERS: filters,
+        Multiply.OUTPUT: site.y.address,
+        Multiply.OUTPUT_PLANE: y.plane,
+        Multiply.PITCH: 4 * y.pitch,
+        Multiply.IMAGE: y.image,
+        Multiply.RESIDUAL: residual.address if residual else Address(-1),
+        Multiply.RESIDUAL_PLANE: residual.planar.plane if residual else 0,
+        Multiply.SCRATCH: Scratch(),
+        Multiply.SCRATCH_STRIDE: scratch,
+    }
+    kernel = Product(
+        kv, tuple(sorted({taps.count for taps in walks})), problem.activation, residual is not None
+    )
+    arguments = tuple(values[slot] for slot in Multiply)
+    return Call(kernel.kernel(), arguments, problem.N * tiles * chunks * groups, scratch)
+
+
+ALGORITHM = Algorithm(
+    "activation_sparse",
+    "zero activations skipped: a bit for each, vectors over output channels",
+    "ours, after Gong et al. 2019 and Kurtz et al., ICML 2020",
+    _refuses,
+    _variants,
+    _cycles,
+    _build,
+    shifted=False,
+)

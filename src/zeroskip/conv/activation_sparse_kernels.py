@@ -1,0 +1,177 @@
+"""The product of `activation_sparse`: non-zero activations times the weights of all taps that meet them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+from zeroskip.codegen import Builder, Expr, Kernel
+from zeroskip.codegen.activations import Activation, tag
+from zeroskip.codegen.expr import Var
+from zeroskip.conv.channel_vectors import Planes, finish
+
+
+class Multiply(IntEnum):
+    """Argument slots; a task is a chunk of output channels and some rows of an image."""
+
+    INPUT = 0  # column 0 of the padded map in row 0 of the map
+    INPUT_PLANE = auto()  # bytes, as the next two
+    INPUT_IMAGE = auto()
+    INPUT_PITCH = auto()
+    MASKS = auto()  # see `nonzero_masks`
+    HEIGHT = auto()
+    WIDTH = auto()
+    GROUPS = auto()
+    CHANNELS = auto()  # of a group
+    BLOCK = auto()
+    BLOCKS = auto()
+    KERNEL_HEIGHT = auto()
+    ROW_STRIDE = auto()
+    ROW_DILATION = auto()
+    TOP = auto()
+    WALKS = auto()  # int32[][len(Walk)]
+    WALK_COUNT = auto()
+    COLUMN_STEP = auto()  # of a walk, in columns of the input
+    PIXEL_STEP = auto()  # and in pixels of the output
+    P = auto()
+    Q = auto()
+    SLOTS = auto()  # of sums per row: Q, and before them those of pixels left of the first
+    TILE = auto()  # output rows of a task
+    TILES = auto()  # of an image
+    TASKS = auto()  # of a chunk
+    CHUNKS = auto()  # of a group
+    WEIGHTS = auto()  # float32[GROUPS][chunks][BLOCKS][R] of each walk's [BLOCK][T][KV][LANES]
+    WEIGHT_BYTES = auto()  # of a block and a kernel row
+    BIAS = auto()  # float32[GROUPS][chunks][KV][LANES]
+    FILTERS = auto()  # output channels of a group
+    OUTPUT = auto()
+    OUTPUT_PLANE = auto()
+    PITCH = auto()
+    IMAGE = auto()
+    RESIDUAL = auto()
+    RESIDUAL_PLANE = auto()
+    SCRATCH = auto()
+    SCRATCH_STRIDE = auto()
+
+
+class Walk(IntEnum):
+    """A walk over columns that are met by the same taps; positions are bytes."""
+
+    COLUMN = 0  # in a row of the map
+    STEPS = auto()
+    SUM = auto()  # where the sums of its first column's first tap stand
+    WEIGHTS = auto()
+    TAPS = auto()
+
+
+@dataclass(frozen=True)
+class Product:
+    """The kernel: KV vectors of output channels, the numbers of taps that walks have, what is fused."""
+
+    kv: int
+    taps: tuple[int, ...]
+    activation: Activation | None
+    residual: bool
+
+    def kernel(self) -> Kernel:
+        """The kernel to be compiled."""
+        flags = ("_residual" if self.residual else "") + tag(self.activation)
+        taps = "_".join(map(str, self.taps))
+        return Kernel(f"activation_sparse_{self.kv}x{taps}{flags}", lambda b: _Multiply(b, self).emit())
+
+
+class _Multiply:
+    def __init__(self, b: Builder, shape: Product) -> None:
+        self.b, self.shape = b, shape
+        self.vector = shape.kv * b.vector_bytes  # bytes of a pixel's sums
+        tasks, tiles = b.arg(Multiply.TASKS), b.arg(Multiply.TILES)
+        self.chunk, rest = b.task // tasks, b.task % tasks
+        self.group = self.chunk // b.arg(Multiply.CHUNKS)
+        self.image = rest // tiles
+        self.first = rest % tiles * b.arg(Multiply.TILE)
+        self.last = b.minimum(self.first + b.arg(Multiply.TILE), b.arg(Multiply.P))
+        self.row_bytes = b.arg(Multiply.SLOTS) * self.vector
+        self.sums = b.pointer(Multiply.SCRATCH) + b.thread * b.arg(Multiply.SCRATCH_STRIDE)
+
+    def emit(self) -> None:
+        """A block of channels and a kernel row at a time: their weights stay in the first cache."""
+        b = self.b
+        with b.loop(0, (self.last - self.first + 1) * self.row_bytes, b.vector_bytes) as byte:
+            b.store(b.vector(), self.sums + byte)
+        blocks, rows = b.arg(Multiply.BLOCKS), b.arg(Multiply.KERNEL_HEIGHT)
+        with b.loop(0, blocks) as block, b.loop(0, rows) as r:
+            number = (self.chunk * blocks + block) * rows + r
+            weights = b.pointer(Multiply.WEIGHTS) + number * b.arg(Multiply.WEIGHT_BYTES)
+            above = r * b.arg(Multiply.ROW_DILATION) - b.arg(Multiply.TOP)
+            with b.loop(self.first, self.last) as row:
+                line = row * b.arg(Multiply.ROW_STRIDE) + above
+                with b.when((line >= 0) & (line < b.arg(Multiply.HEIGHT))):
+                    self.row(weights, block, line, self.sums + (row - self.first) * self.row_bytes)
+        across = b.loop(0, b.arg(Multiply.Q), b.lanes)
+        with b.loop(self.first, self.last) as row, across as column, b.loop(0, self.shape.kv) as v:
+            self.flush(row, column, v)
+
+    def row(self, weights: Expr, block: Expr, line: Expr, sums: Expr) -> None:
+        """A row of the map, for one row of sums."""
+        b = self.b
+        channel = self.group * b.arg(Multiply.CHANNELS) + block * b.arg(Multiply.BLOCK)
+        pixels = b.pointer(Multiply.INPUT) + self.image * b.arg(Multiply.INPUT_IMAGE)
+        pixels = pixels + channel * b.arg(Multiply.INPUT_PLANE) + line * b.arg(Multiply.INPUT_PITCH)
+        plane = (self.image * b.arg(Multiply.GROUPS) + self.group) * b.arg(Multiply.BLOCKS) + block
+        words = (plane * b.arg(Multiply.HEIGHT) + line) * b.arg(Multiply.WIDTH)
+        masks = b.pointer(Multiply.MASKS) + words * 4
+        with b.loop(0, b.arg(Multiply.WALK_COUNT)) as number:
+            entry = b.pointer(Multiply.WALKS) + number * 4 * len(Walk)
+            column, steps, at, first, there = (b.load_i32(entry + 4 * field) for field in Walk)
+            for taps in self.shape.taps:
+                with b.when(there.equals(taps)):
+                    self.walk(taps, steps, pixels + column, masks + column, weights + first, sums + at)
+
+    def walk(self, taps: int, steps: Expr, pixels: Expr, masks: Expr, weights: Expr, sums: Expr) -> None:
+        """The sums of the `taps` pixels that a column meets stay in registers, and move on with it."""
+        b, places = self.b, range(0, self.vector, self.b.vector_bytes)
+        acc = [[b.var(b.vector()) for _ in places] for _ in range(taps)]
+        slot = b.arg(Multiply.PIXEL_STEP) * self.vector
+        with b.loop(0, steps) as step:
+            to = sums + step * slot
+            for var, at in zip(acc[0], places, strict=True):
+                var.set(b.load_vector(to + at))
+            column = step * b.arg(Multiply.COLUMN_STEP) * 4
+            self.column(pixels + column, b.load_i32(masks + column) & 0xFFFFFFFF, weights, acc)
+            last = to + slot * (1 - taps)
+            for var, at in zip(acc[-1], places, strict=True):
+                b.store(var.get(), last + at)
+            for tap in range(taps - 1, 0, -1):
+                for var, before in zip(acc[tap], acc[tap - 1], strict=True):
+                    var.set(before.get())
+
+    def column(self, pixels: Expr, mask: Expr, weights: Expr, acc: list[list[Var]]) -> None:
+        """The non-zero channels of one column, tap by tap."""
+        b = self.b
+        with b.bits(mask) as channel:
+            x = b.broadcast(pixels + channel * b.arg(Multiply.INPUT_PLANE))
+            w = weights + channel * len(acc) * self.vector
+            for tap, sums in enumerate(acc):
+                for v, var in enumerate(sums):
+                    at = tap * self.vector + v * b.vector_bytes
+                    var.set(b.fma(x, b.load_vector(w + at), var.get()))
+
+    def flush(self, row: Expr, column: Expr, v: Expr) -> None:
+        """LANES pixels of LANES output channels; sums of pixels past the row's end are not stored."""
+        b = self.b
+        inside = ((self.chunk % b.arg(Multiply.CHUNKS)) * self.shape.kv + v) * b.lanes
+        bias = b.load_vector(b.pointer(Multiply.BIAS) + (self.chunk * self.vector + v * b.vector_bytes))
+        slot = b.arg(Multiply.SLOTS) - b.arg(Multiply.Q) + column
+        at = self.sums + (row - self.first) * self.row_bytes + slot * self.vector + v * b.vector_bytes
+        pixels = [b.load_vector(at + i * self.vector) + bias for i in range(b.lanes)]
+        first, filters = self.group * b.arg(Multiply.FILTERS), b.arg(Multiply.FILTERS)
+        planes = Planes(
+            b.pointer(Multiply.OUTPUT),
+            b.arg(Multiply.OUTPUT_PLANE),
+            b.pointer(Multiply.RESIDUAL) if self.shape.residual else None,
+            b.arg(Multiply.RESIDUAL_PLANE),
+            first + filters,
+            self.shape.activation,
+        )
+        place = self.image * b.arg(Multiply.IMAGE) + row * b.arg(Multiply.PITCH) + column * 4
+        finish(b, planes, pixels, first + inside, place, b.lanes_below(b.arg(Multiply.Q) - column))

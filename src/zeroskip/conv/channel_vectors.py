@@ -1,0 +1,53 @@
+"""Between planes and vectors over channels: pixels on their way in, sums on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zeroskip.codegen import Builder, Expr
+from zeroskip.codegen.activations import Activation, activate
+from zeroskip.conv.transpose import transpose
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Where finished pixels go: planes, and bytes from one to the next; where channels end; what is fused."""
+
+    output: Expr
+    output_plane: Expr
+    residual: Expr | None
+    residual_plane: Expr
+    channels: Expr
+    activation: Activation | None
+
+
+def finish(b: Builder, planes: Planes, columns: Sequence[Expr], k: Expr, place: Expr, mask: Expr) -> None:
+    """Store LANES neighbouring pixels at `place` bytes in the planes of the LANES channels from `k`.
+
+    `columns` has a vector per pixel, bias included; `mask` says which pixels there are.
+    """
+    rows = transpose(b, columns, 1, lambda _, t: t, lambda i, _: i)
+    for i, y in enumerate(rows):
+        channel = k + i
+        with b.when(channel < planes.channels):
+            if planes.residual is not None:
+                y = y + b.load_masked(planes.residual + channel * planes.residual_plane + place, mask)
+            y = activate(b, y, planes.activation)
+            b.store_masked(y, planes.output + channel * planes.output_plane + place, mask)
+
+
+def load_pixels(
+    b: Builder, source: Expr, plane: Expr, channel: Expr, channels: Expr, mask: Expr | None = None
+) -> list[Expr]:
+    """LANES pixels at `source` of plane 0, each a vector of the LANES channels from `channel`.
+
+    Channels past the last are zero, as are pixels outside of `mask`. `plane` are the bytes from plane to plane.
+    """
+    rows = []
+    for i in range(b.lanes):
+        there = b.minimum(channel + i, channels - 1)
+        value = b.load_vector(source + there * plane)
+        inside = b.lanes_below((channels - channel - i) * b.lanes)
+        rows.append(b.select(inside if mask is None else inside & mask, value, 0.0))
+    return transpose(b, rows, 1, lambda _, t: t, lambda i, _: i)

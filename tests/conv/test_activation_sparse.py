@@ -1,0 +1,51 @@
+"""Zero activations are skipped and nothing else: any density, stride, block of channels; NaN."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zeroskip.conv import ALGORITHMS
+
+LAYERS = [
+    {"c": 70, "h": 6, "w": 9, "k": 19, "kernel": (3, 3), "pads": (1, 1, 1, 1)},
+    {"n": 2, "c": 64, "h": 5, "w": 17, "k": 140, "kernel": (1, 1)},
+    {"n": 2, "c": 3, "h": 9, "w": 35, "k": 5, "kernel": (2, 5), "strides": (2, 3), "pads": (0, 2, 1, 0)},
+    {"c": 130, "h": 8, "w": 8, "k": 33, "kernel": (3, 2), "dilations": (2, 3), "pads": (2, 1, 2, 2)},
+]
+
+
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 1.0])
+@pytest.mark.parametrize("shape", LAYERS, ids=lambda shape: f"{shape['c']}x{shape['k']}")
+def test_exact_at_any_density(runner, kit, shape, density):
+    layer = kit.Layer(**shape, residual=True, activation=("Relu",))
+    arrays = layer.inputs()
+    x = arrays["x"]
+    x[np.random.default_rng(1).random(x.shape) >= density] = 0
+    x[:, 0] = -0.0
+    expected, bound = kit.reference(layer, **arrays)
+    for number, variant in enumerate(
+        ALGORITHMS["activation_sparse"].variants(layer.problem(), runner.target)
+    ):
+        choose = kit.always("activation_sparse", variant)
+        ((got,),) = runner.run(kit.alone(layer), choose, arrays, threads=1 + number % 2, borders=("y",))
+        assert (np.abs(got - expected) <= bound).all()
+
+
+@pytest.mark.parametrize("nonzeros", [0, 1, 3, 4, 5, 15, 16, 17, 63, 64])
+def test_lists_of_every_length(runner, kit, nonzeros):
+    """The last entries of a list are zeros up to a multiple of four."""
+    layer = kit.Layer(c=64, h=2, w=3, k=16, bias=False)
+    x = layer.inputs()["x"]
+    x[:, nonzeros:] = 0
+    expected, bound = kit.reference(layer, x)
+    ((got,),) = runner.run(kit.alone(layer), kit.always("activation_sparse"), {"x": x})
+    assert (np.abs(got - expected) <= bound).all()
+
+
+def test_not_a_number_is_not_a_zero(runner, kit):
+    layer = kit.Layer(c=5, h=3, w=4, k=3)
+    x = np.zeros((1, 5, 3, 4), np.float32)
+    x[0, 4, 1, 2] = np.nan
+    ((got,),) = runner.run(kit.alone(layer), kit.always("activation_sparse"), {"x": x})
+    assert np.argwhere(np.isnan(got)).tolist() == [[0, k, 1, 2] for k in range(3)]
