@@ -205,7 +205,7 @@ def _plot_name(net: Result) -> str:
 def plots() -> dict[str, str]:
     """The plots by their paths from the root: a roofline of every network whose layers were measured."""
     networks = (results.read("layers") or {}).get("networks", [])
-    return {f"docs/results/{_plot_name(net)}": roofline.svg(net) for net in networks}
+    return {f"docs/results/{_plot_name(net)}": roofline.plot(net) for net in networks}
 
 
 def _by_kernel(net: Result) -> list[tuple[str, ...]]:

@@ -6,14 +6,13 @@ import math
 from html import escape
 from typing import Any
 
+from svg import COLOURS, GRID, INK, Scale, document, text
+
 WIDTH, HEIGHT, LEFT, BOTTOM, MARGIN = 640, 400, 56, 44, 16
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Told apart by all kinds of colour vision (Okabe & Ito 2008)."""
-INK, GRID = "#444", "#ddd"
 LEAST_RADIUS, LARGEST_RADIUS = 2.0, 9.0
 
 
-def svg(net: dict[str, Any]) -> str:
+def plot(net: dict[str, Any]) -> str:
     """The plot of one profile: useful operations per byte, useful GFLOP/s; areas are shares of the time."""
     layers = [step for step in net["steps"] if step["effectual_macs"]]
     peak, bandwidth = net["peak_gflops"], net["read_gbs"]
@@ -30,16 +29,11 @@ def svg(net: dict[str, Any]) -> str:
     for i, (kind, colour) in enumerate(colours.items()):
         y = HEIGHT - BOTTOM - 12 - 16 * (len(colours) - 1 - i)
         parts.append(f'<circle cx="{WIDTH - 130}" cy="{y - 4}" r="5" fill="{colour}"/>')
-        parts.append(_text(WIDTH - 120, y, kind, "start"))
-    parts.append(_text(WIDTH / 2, HEIGHT - 8, "useful operations per byte of weights and activations"))
+        parts.append(text(WIDTH - 120, y, kind, "start"))
+    parts.append(text(WIDTH / 2, HEIGHT - 8, "useful operations per byte of weights and activations"))
     turned = f'transform="rotate(-90 14 {HEIGHT / 2})"'
-    parts.append(_text(14, HEIGHT / 2, "useful GFLOP/s", extra=turned))
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
-        f'font-family="sans-serif" font-size="12" fill="{INK}">'
-        '<rect width="100%" height="100%" fill="white"/>'
-    )
-    return "\n".join([head, *parts, "</svg>"]) + "\n"
+    parts.append(text(14, HEIGHT / 2, "useful GFLOP/s", extra=turned))
+    return document(WIDTH, HEIGHT, parts)
 
 
 def _dot(x: float, y: float, step: dict[str, Any], share: float, colour: str) -> str:
@@ -52,33 +46,16 @@ def _dot(x: float, y: float, step: dict[str, Any], share: float, colour: str) ->
     )
 
 
-class Scale:
-    """A logarithmic axis from the data to pixels, between whole powers of two."""
-
-    def __init__(self, values: list[float], start: float, end: float) -> None:
-        self.low, self.high = math.floor(math.log2(min(values))), math.ceil(math.log2(max(values)))
-        self.start, self.end = start, end
-
-    def __call__(self, value: float) -> float:
-        """Where a value lies."""
-        share = (math.log2(value) - self.low) / max(1, self.high - self.low)
-        return self.start + (self.end - self.start) * share
-
-    def ticks(self) -> list[float]:
-        """The powers of two that it spans."""
-        return [2.0**power for power in range(self.low, self.high + 1)]
-
-
 def _grid(across: Scale, up: Scale) -> list[str]:
     parts = []
     for x in across.ticks():
         at = across(x)
         parts.append(f'<path d="M{at:.1f} {MARGIN}V{HEIGHT - BOTTOM}" stroke="{GRID}"/>')
-        parts.append(_text(at, HEIGHT - BOTTOM + 16, f"{x:g}"))
+        parts.append(text(at, HEIGHT - BOTTOM + 16, f"{x:g}"))
     for y in up.ticks():
         at = up(y)
         parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - MARGIN}" stroke="{GRID}"/>')
-        parts.append(_text(LEFT - 6, at + 4, f"{y:g}", "end"))
+        parts.append(text(LEFT - 6, at + 4, f"{y:g}", "end"))
     return parts
 
 
@@ -90,10 +67,6 @@ def _roof(across: Scale, up: Scale, peak: float, bandwidth: float) -> list[str]:
     slope = f"M{across(start):.1f} {up(start * bandwidth):.1f}L{across(corner):.1f} {up(peak):.1f}"
     return [
         f'<path d="{slope}H{WIDTH - MARGIN}" fill="none" stroke="{INK}" stroke-width="1.5"/>',
-        _text(WIDTH - MARGIN - 4, up(peak) - 6, f"{peak:.0f} GFLOP/s", "end"),
-        _text(across(start) + 8, up(start * bandwidth) - 4, f"{bandwidth:.0f} GB/s", "start"),
+        text(WIDTH - MARGIN - 4, up(peak) - 6, f"{peak:.0f} GFLOP/s", "end"),
+        text(across(start) + 8, up(start * bandwidth) - 4, f"{bandwidth:.0f} GB/s", "start"),
     ]
-
-
-def _text(x: float, y: float, text: str, anchor: str = "middle", extra: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {extra}>{escape(text)}</text>'

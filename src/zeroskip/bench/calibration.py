@@ -5,20 +5,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from zeroskip.bench.convolution import ConvTime, time_convolution
 from zeroskip.bench.limits import read_gbs
-from zeroskip.bench.profile import fastest_steps
 from zeroskip.bench.timing import pinned
-from zeroskip.codegen import Call, resolve
+from zeroskip.codegen import resolve
 from zeroskip.conv.roofline import Calibration, SparseMachine, SparseRoofline, sparse_roofline
-from zeroskip.engine import InferenceSession, SessionOptions
 from zeroskip.engine.functional import conv_graph
-from zeroskip.engine.plan import Plan
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -65,23 +60,20 @@ def calibrate(
     with pinned(1):
         bandwidth = 1e9 * read_gbs(BANDWIDTH_BYTES, seconds=seconds)
         report(done := done + 1, total)
-        measured: list[tuple[Layer, float, list[_Point]]] = []
+        measured: list[tuple[Layer, float, Points]] = []
         for layer in layers:
-            dense, _ = _measure(layer, 1.0, "direct", seconds)
+            dense = _measure(layer, 1.0, "direct", seconds).seconds
             report(done := done + 1, total)
-            points = []
+            points: Points = []
             for density in DENSITIES:
-                points.append(_Point(density, *_measure(layer, density, "sparse_direct", seconds)))
+                points.append((density, _measure(layer, density, "sparse_direct", seconds)))
                 report(done := done + 1, total)
             measured.append((layer, dense, points))
     return _fitted(measured, bandwidth)
 
 
-@dataclass(frozen=True)
-class _Point:
-    density: float
-    seconds: float
-    stored: int  # bytes of the packed weights
+Points = list[tuple[float, ConvTime]]
+"""Densities with what `sparse_direct` did there."""
 
 
 def _shapes(layer: Layer) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -89,25 +81,16 @@ def _shapes(layer: Layer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return x, (layer.filters, layer.channels, layer.kernel, layer.kernel)
 
 
-def _measure(layer: Layer, density: float, algorithm: str, seconds: float) -> tuple[float, int]:
-    """Seconds of the layer by the algorithm's fastest variant, and the bytes of its packed weights."""
+def _measure(layer: Layer, density: float, algorithm: str, seconds: float) -> ConvTime:
     rng = np.random.default_rng(0)
     x_shape, w_shape = _shapes(layer)
     x, w = (rng.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape))
     w[rng.random(w_shape) >= density] = 0
     pad = layer.kernel // 2
-    graph = conv_graph(x_shape, w, pads=(pad, pad, pad, pad))
-    options = SessionOptions(algorithm=algorithm, tune=True, calibration={"x": x})
-    plan = InferenceSession(graph, options).plan
-    number = next(i for i, step in enumerate(plan.steps) if step.name == "conv")
-    return float(fastest_steps(plan, {"x": x}, seconds)[number]), _stored(plan, number)
+    return time_convolution(conv_graph(x_shape, w, pads=(pad, pad, pad, pad)), x, algorithm, seconds=seconds)
 
 
-def _stored(plan: Plan, number: int) -> int:
-    return sum(call.constant_bytes for call in plan.steps[number].calls if isinstance(call, Call))
-
-
-def _fitted(measured: list[tuple[Layer, float, list[_Point]]], bandwidth: float) -> Calibration:
+def _fitted(measured: list[tuple[Layer, float, Points]], bandwidth: float) -> Calibration:
     flops, alphas, betas, models = [], [], [], []
     for layer, dense, points in measured:
         x_shape, w_shape = _shapes(layer)
@@ -115,11 +98,10 @@ def _fitted(measured: list[tuple[Layer, float, list[_Point]]], bandwidth: float)
         model = sparse_roofline(x_shape, w_shape, padding=layer.kernel // 2, machine=any_machine)
         models.append(model)
         flops.append(model.flops / dense)
-        alphas.append(_mean([p.seconds / (p.density * dense) for p in points]))
+        alphas.append(_mean([found.seconds / (x * dense) for x, found in points]))
         # beta is a slope: what does not grow with the non-zeros (tables of panels) is not theirs
-        betas.append(
-            np.polyfit([p.density for p in points], [p.stored for p in points], 1)[0] / model.weight_bytes
-        )
+        stored = [found.stored_bytes / model.weight_bytes for _, found in points]
+        betas.append(float(np.polyfit([x for x, _ in points], stored, 1)[0]))
     machine = SparseMachine(_mean(flops), bandwidth, _mean(alphas), _mean(betas))
     rows = []
     for (layer, dense, points), model, alpha, speed in zip(measured, models, alphas, flops, strict=True):
@@ -132,11 +114,11 @@ def _fitted(measured: list[tuple[Layer, float, list[_Point]]], bandwidth: float)
                 "knee": round(fitted.knee, 5),
                 "points": [
                     {
-                        "density": p.density,
-                        "measured_speedup": round(dense / p.seconds, 3),
-                        "predicted_speedup": round(fitted.speedup(p.density), 3),
+                        "density": x,
+                        "measured_speedup": round(dense / found.seconds, 3),
+                        "predicted_speedup": round(fitted.speedup(x), 3),
                     }
-                    for p in points
+                    for x, found in points
                 ],
             }
         )

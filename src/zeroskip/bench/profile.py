@@ -172,40 +172,14 @@ def _medians(
     seconds: float,
     progress: Callable[[float], None],
 ) -> tuple[list[float], float]:
-    """Seconds of each step, and of whole runs, in turns."""
-    one_round = _rounds(plan, feeds)
-    rounds: list[list[float]] = []
-    begin = time.perf_counter()
-    while len(rounds) <= LEAST_ROUNDS or time.perf_counter() < begin + seconds:
-        steps = one_round()
-        start = time.perf_counter()
-        session.run(None, feeds)
-        now = time.perf_counter()
-        rounds.append([*steps, now - start])
-        progress(min(1.0, (now - begin) / seconds))
-    *medians, whole = np.median(rounds[1:], axis=0).tolist()  # the first round warms up
-    return medians, whole
-
-
-def fastest_steps(plan: Plan, feeds: dict[str, Array], seconds: float, least: int = LEAST_ROUNDS) -> Array:
-    """Seconds of each step of a plan in its fastest round; at least `least` rounds, and a warm-up."""
-    one_round = _rounds(plan, feeds)
-    best = np.full(len(plan.steps), np.inf)
-    one_round()
-    end, rounds = time.perf_counter() + seconds, 0
-    while rounds < least or time.perf_counter() < end:
-        best, rounds = np.minimum(best, one_round()), rounds + 1
-    return best
-
-
-def _rounds(plan: Plan, feeds: dict[str, Array]) -> Callable[[], list[float]]:
-    """A call that runs every step once and tells its seconds. Steps run in order: caches are as in a run."""
+    """Seconds of each step, and of whole runs, in turns. Steps run in order: caches are as in a run."""
     context = Context(plan)
     pool = ThreadPool(plan.threads) if plan.threads > 1 else None
     external, objects = context.bind(feeds, context.fresh_outputs())
     groups = [context.programs([step]) for step in plan.steps]
-
-    def one_round() -> list[float]:
+    rounds: list[list[float]] = []
+    begin = time.perf_counter()
+    while len(rounds) <= LEAST_ROUNDS or time.perf_counter() < begin + seconds:
         marks = [time.perf_counter()]
         for parts in groups:
             for part in parts:
@@ -214,9 +188,13 @@ def _rounds(plan: Plan, feeds: dict[str, Array]) -> Callable[[], list[float]]:
                 else:
                     part.run(context.view, objects)
             marks.append(time.perf_counter())
-        return [after - before for before, after in pairwise(marks)]
-
-    return one_round
+        start = time.perf_counter()
+        session.run(None, feeds)
+        now = time.perf_counter()
+        rounds.append([*(after - before for before, after in pairwise(marks)), now - start])
+        progress(min(1.0, (now - begin) / seconds))
+    *steps, whole = np.median(rounds[1:], axis=0).tolist()  # the first round warms up
+    return steps, whole
 
 
 def _steps(

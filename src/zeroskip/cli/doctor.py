@@ -38,7 +38,7 @@ def run(
     """CPU, vector width, caches, versions, environment.
 
     With --calibrate it also times direct sparse convolution against dense at several densities, in about
-    twenty seconds, and fits the roofline model of Park et al. 2017, whose numbers are then shown.
+    ten seconds, and fits the roofline model of Park et al. 2017, whose numbers are then shown.
     """
     from zeroskip.codegen.cache import llvm_version
     from zeroskip.codegen.target import host_features, resolve
