@@ -53,7 +53,7 @@ TAPS = st.sampled_from([1, 1, 2, 3, 3, 5, 7])
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 DILATIONS = st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 3)])
 # Every algorithm takes some layers of one of these kinds, and a random layer is seldom of them.
-KINDS = ["any", "one-dimensional", "depthwise", "3x3", "groups"]
+KINDS = ["any", "one-dimensional", "depthwise", "3x3", "groups", "large"]
 
 
 @st.composite
@@ -68,6 +68,8 @@ def layers(draw, kit):
         strides, dilations = (1, strides[1]), (1, dilations[1])
     elif kind == "3x3":
         kernel, strides, dilations = (3, 3), (1, 1), (1, 1)
+    elif kind == "large":
+        kernel, dilations = draw(st.sampled_from([(7, 7), (1, 7), (9, 1), (4, 11)])), (1, 1)
     elif kind == "groups":
         groups = draw(st.sampled_from([2, 3, 4]))
         c, k = min(c, 9) * groups, min(k, 9) * groups
@@ -134,7 +136,8 @@ def around(*sizes):
 def roomy(kit, algorithm, runner, **changes):
     """A layer with plenty of everything, of a kind that the algorithm accepts."""
     plain = kit.Layer(c=300, h=3, w=40, k=24, kernel=(3, 3), pads=(1, 1, 1, 1), density=0.3)
-    options = (replace(plain, **changes), replace(plain, **(changes | {"c": 24, "k": 24, "groups": 24})))
+    others = {"c": 24, "k": 24, "groups": 24}, {"kernel": (7, 7), "pads": (3, 3, 3, 3)}
+    options = [replace(plain, **(changes | other)) for other in ({}, *others)]
     return next(layer for layer in options if accepts(algorithm, runner, layer))
 
 

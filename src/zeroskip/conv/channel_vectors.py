@@ -42,7 +42,7 @@ def load_pixels(
 ) -> list[Expr]:
     """LANES pixels at `source` of plane 0, each a vector of the LANES channels from `channel`.
 
-    Channels past the last are zero, as are pixels outside of `mask`. `plane` are the bytes from plane to plane.
+    Channels past the last are zero, as are pixels outside of `mask`. `plane` are bytes from plane to plane.
     """
     rows = []
     for i in range(b.lanes):

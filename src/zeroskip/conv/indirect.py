@@ -1,0 +1,185 @@
+"""Indirect convolution: a matrix product reads its rows through pointers (Dukhan 2019, arXiv 1907.02129).
+
+Instead of im2col's copies there is an *indirection buffer*: for every tile of MR output pixels and every
+cell of the kernel, where the cell's input pixels begin; those in the padding point at a row of zeros. The
+micro-kernel, MR pixels by NV vectors of output channels, reads each pixel's channels through it. So strides,
+padding and dilation cost nothing, and the buffer takes P Q R S words, C times fewer than im2col's matrix.
+
+As published, pixels are vectors of channels (NHWC). Our planes are not, so the input is first turned into
+``float32[N][H W + 1][C]``: part of this algorithm's time, and its workspace. (The last pixel of an image is
+its row of zeros: entries are offsets within an image, so one buffer serves all images, at any address.) Sums
+are turned back on their way out. The indirection buffer depends on shapes only, it is made with the plan and
+kept beside the weights. Depthwise layers, 1x1 kernels and few output channels gain nothing: turning costs as
+much as it saves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeroskip.codegen import Address, Argument, Call, Scratch, Target
+from zeroskip.codegen.layout import round_up
+from zeroskip.conv.algorithm import Algorithm, Site
+from zeroskip.conv.borders import zero_borders
+from zeroskip.conv.indirect_kernel import Multiply, Product, Turn, turn_kernel
+from zeroskip.conv.problem import Array, ConvProblem
+
+# (MR, NV) by number of registers; MR divides the lanes of a vector.
+TILES = {32: ((8, 3), (8, 2), (8, 1)), 16: ((4, 3), (4, 2), (4, 1))}
+LARGEST = 2**31 - 2**20
+TASKS_PER_THREAD = 4
+
+
+def image_words(problem: ConvProblem) -> int:
+    """Floats of an image as pixels, its row of zeros included."""
+    return (problem.H * problem.W + 1) * problem.C
+
+
+def _refuses(problem: ConvProblem, target: Target) -> str | None:
+    if 4 * problem.N * image_words(problem) > LARGEST:
+        return "the input as pixels would take more than 2 GB; its offsets are of 32 bits"
+    if 4 * problem.P * problem.Q * problem.R * problem.S > LARGEST:
+        return "the indirection buffer would take more than 2 GB"
+    return None
+
+
+def _variants(problem: ConvProblem, target: Target) -> list[str]:
+    vectors = -(-(problem.K // problem.groups) // target.lanes)
+    return [f"{mr}x{nv}" for mr, nv in TILES[target.registers] if nv <= vectors]
+
+
+def _tile(variant: str) -> tuple[int, int]:
+    mr, nv = map(int, variant.split("x"))
+    return mr, nv
+
+
+def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
+    """Products at nine tenths of the peak, LANES by LANES transpositions in and out."""
+    mr, nv = _tile(variant)
+    tiles = problem.N * -(-problem.P * problem.Q // mr)
+    chunks = problem.groups * -(-(problem.K // problem.groups) // (nv * target.lanes))
+    inputs = problem.C // problem.groups
+    products = tiles * chunks * problem.R * problem.S * (inputs * max(mr * nv, mr + nv) / 2 / 0.9 + 6)
+    turned = problem.N * problem.H * round_up(problem.W, target.lanes) * -(-problem.C // target.lanes) * 5
+    out = problem.N * problem.P * problem.Q * chunks * nv * 12
+    return products + turned + out
+
+
+def indirection(problem: ConvProblem, mr: int) -> Array:
+    """int32[tiles][R S][MR]: bytes from an image's start to what each cell of each output pixel reads."""
+    pixels = np.arange(round_up(problem.P * problem.Q, mr))
+    p, q = np.divmod(pixels, problem.Q)
+    r, s = np.divmod(np.arange(problem.R * problem.S)[:, None], problem.S)
+    row = p * problem.strides[0] + r * problem.dilations[0] - problem.pads[0]
+    column = q * problem.strides[1] + s * problem.dilations[1] - problem.pads[1]
+    inside = (row >= 0) & (row < problem.H) & (column >= 0) & (column < problem.W) & (p < problem.P)
+    pixel = np.where(inside, row * problem.W + column, problem.H * problem.W)
+    offsets = (4 * problem.C * pixel).reshape(problem.R * problem.S, -1, mr)
+    return np.ascontiguousarray(offsets.transpose(1, 0, 2).astype(np.int32))
+
+
+def _runs(problem: ConvProblem, site: Site) -> tuple[Array, Array]:
+    """`Multiply.FIRST_RUNS` and `Multiply.RUNS` of blocks of LANES consecutive pixels."""
+    lanes, size, y = site.target.lanes, problem.P * problem.Q, site.y.planar
+    starts = np.arange(0, size, lanes)
+    cuts = np.unique(np.concatenate([starts, np.arange(0, size, problem.Q), [size]]))
+    p, q = np.divmod(cuts[:-1], problem.Q)
+    runs = np.stack([cuts[:-1] % lanes, np.diff(cuts), 4 * (p * y.pitch + q)], axis=1)
+    first = np.append(np.searchsorted(cuts, starts), len(runs))
+    return first.astype(np.int32), runs.astype(np.int32)
+
+
+def _weights(problem: ConvProblem, width: int) -> tuple[Array, Array]:
+    """`Multiply.WEIGHTS` and `Multiply.BIAS` in chunks of `width` output channels of a group."""
+    outputs, inputs = problem.K // problem.groups, problem.C // problem.groups
+    chunks = -(-outputs // width)
+    shape = (problem.groups, chunks * width)
+    w = np.zeros((*shape, inputs, problem.R * problem.S), np.float32)
+    w[:, :outputs] = problem.w.reshape(problem.groups, outputs, inputs, -1)
+    w = w.reshape(problem.groups * chunks, width, inputs, -1).transpose(0, 3, 2, 1)
+    bias = np.zeros(shape, np.float32)
+    if problem.bias is not None:
+        bias[:, :outputs] = problem.bias.reshape(problem.groups, outputs)
+    return np.ascontiguousarray(w), bias
+
+
+def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
+    pixels = Address(site.allocate(4 * problem.N * image_words(problem)))
+    turn = _turn(problem, pixels, site)
+    return turn, _multiply(problem, *_tile(variant), pixels, site), zero_borders(site.y, site.threads)
+
+
+def _turn(problem: ConvProblem, pixels: Address, site: Site) -> Call:
+    x = site.x.planar
+    values: dict[Turn, Argument] = {
+        Turn.INPUT: site.x.address,
+        Turn.PLANE: x.plane,
+        Turn.IMAGE: x.image,
+        Turn.PITCH: 4 * x.pitch,
+        Turn.CHANNELS: problem.C,
+        Turn.HEIGHT: problem.H,
+        Turn.WIDTH: problem.W,
+        Turn.PIXELS: pixels,
+        Turn.PIXELS_IMAGE: 4 * image_words(problem),
+    }
+    return Call(turn_kernel(), tuple(values[slot] for slot in Turn), problem.N * (problem.H + 1))
+
+
+def _parts(total: int, wanted: int) -> tuple[int, int]:
+    """Tasks, and the share of each."""
+    share = -(-total // min(total, wanted))
+    return -(-total // share), share
+
+
+def _multiply(problem: ConvProblem, mr: int, nv: int, pixels: Address, site: Site) -> Call:
+    lanes, residual = site.target.lanes, site.residual
+    table = indirection(problem, mr)
+    first_runs, runs = _runs(problem, site)
+    weights, bias = _weights(problem, nv * lanes)
+    chunks, blocks = len(weights), len(first_runs) - 1
+    wanted = 1 if site.threads == 1 else -(-TASKS_PER_THREAD * site.threads // problem.N)
+    block_parts, block_share = _parts(blocks, wanted)
+    chunk_parts, chunk_share = _parts(chunks, -(-wanted // block_parts))
+    product = Product(mr, nv, problem.activation, residual is not None)
+    scratch = product.scratch(lanes)
+    values: dict[Multiply, Argument] = {
+        Multiply.PIXELS: pixels,
+        Multiply.PIXELS_IMAGE: 4 * image_words(problem),
+        Multiply.INDIRECTION: table,
+        Multiply.CELLS: problem.R * problem.S,
+        Multiply.TILES: len(table),
+        Multiply.BLOCKS: blocks,
+        Multiply.BLOCK_PARTS: block_parts,
+        Multiply.BLOCK_SHARE: block_share,
+        Multiply.CHUNK_PARTS: chunk_parts,
+        Multiply.CHUNK_SHARE: chunk_share,
+        Multiply.CHUNKS: chunks,
+        Multiply.GROUP_CHUNKS: chunks // problem.groups,
+        Multiply.GROUP_INPUTS: problem.C // problem.groups,
+        Multiply.GROUP_OUTPUTS: problem.K // problem.groups,
+        Multiply.WEIGHTS: weights,
+        Multiply.BIAS: bias,
+        Multiply.FIRST_RUNS: first_runs,
+        Multiply.RUNS: runs,
+        Multiply.OUTPUT: site.y.address,
+        Multiply.OUTPUT_PLANE: site.y.planar.plane,
+        Multiply.OUTPUT_IMAGE: site.y.planar.image,
+        Multiply.RESIDUAL: residual.address if residual else Address(-1),
+        Multiply.RESIDUAL_PLANE: residual.planar.plane if residual else 0,
+        Multiply.SCRATCH: Scratch(),
+        Multiply.SCRATCH_STRIDE: scratch,
+    }
+    tasks = problem.N * chunk_parts * block_parts
+    return Call(product.kernel(), tuple(values[slot] for slot in Multiply), tasks, scratch)
+
+
+ALGORITHM = Algorithm(
+    "indirect",
+    "a matrix product whose rows are found through a buffer of pointers; pixels as vectors of channels",
+    "Dukhan 2019, arXiv 1907.02129",
+    _refuses,
+    _variants,
+    _cycles,
+    _build,
+    shifted=False,
+)
