@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from zeroskip.conv.roofline import SparseMachine as SparseMachine
     from zeroskip.conv.roofline import sparse_roofline as sparse_roofline
     from zeroskip.encodings import Encoded as Encoded
-    from zeroskip.encodings import conv_memory as conv_memory
     from zeroskip.encodings import encode as encode
     from zeroskip.encodings import encodings as encodings
     from zeroskip.engine import InferenceSession as InferenceSession
     from zeroskip.engine import SessionOptions as SessionOptions
     from zeroskip.engine import conv2d as conv2d
+    from zeroskip.engine import conv_memory as conv_memory
     from zeroskip.errors import AlgorithmError as AlgorithmError
     from zeroskip.errors import CacheWarning as CacheWarning
     from zeroskip.errors import InputError as InputError
@@ -67,7 +67,7 @@ _EXPORTS = {
     "algorithms": "zeroskip.conv",
     "bind": "zeroskip.graph",
     "conv2d": "zeroskip.engine",
-    "conv_memory": "zeroskip.encodings",
+    "conv_memory": "zeroskip.engine",
     "criteria": "zeroskip.compress",
     "encode": "zeroskip.encodings",
     "encodings": "zeroskip.encodings",

@@ -65,6 +65,11 @@ def mec_words(s: Strips) -> int:
     return s.Ow * s.Kw * s.Ih * s.Ic
 
 
+def indirection_words(s: Strips) -> int:
+    """A pointer for every output pixel and cell of the kernel: Oh Ow Kh Kw (Dukhan 2019)."""
+    return s.Oh * s.Ow * s.Kh * s.Kw
+
+
 def cscc_words(s: Strips, lowered: int) -> int:
     """CSR of the lowered map: Ow + 1 + 2 non-zeros of it."""
     return s.Ow + 1 + 2 * lowered
@@ -95,8 +100,13 @@ WORDS: dict[str, Callable[[Strips, Census], int]] = {
     "cps": lambda s, count: cps_words(s, count.nnz, count.index_words),
     "coo": lambda s, count: 3 * count.nnz,
     "sparse_tensor": lambda s, count: 3 * count.nnz,
+    "indirect": lambda s, count: indirection_words(s),
+    "direct": lambda s, count: 0,
+    "depthwise": lambda s, count: 0,
+    "sparse_direct": lambda s, count: 0,
+    "block_sparse": lambda s, count: 0,
 }
-"""Words for one image, by algorithm."""
+"""Words for one image, by algorithm; the last four lower nothing."""
 
 
 def conv_memory(

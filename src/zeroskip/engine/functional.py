@@ -64,7 +64,10 @@ def conv2d(
         size = x.shape[2 + axis] + pads[axis] + pads[axis + 2]
         if reach > size:
             raise InputError(f"w: the kernel spans {reach} {name}, the padded input has {size}; pad more")
-    graph = conv_graph(x.shape, w, bias, strides=strides, pads=pads, dilations=dilations, groups=groups)
+    constants = {"w": np.ascontiguousarray(w)}
+    if bias is not None:
+        constants["bias"] = np.ascontiguousarray(bias)
+    graph = graph_of(x.shape, constants, strides, pads, dilations, groups)
     options = SessionOptions(threads=threads, algorithm=algorithm, target=target)
     return InferenceSession(graph, options).run(None, {"x": x})[0]
 
@@ -86,6 +89,29 @@ def conv_graph(
     attributes = {
         "kernel_shape": w.shape[2:], "strides": strides, "pads": pads, "dilations": dilations, "group": groups
     }  # fmt: skip
+    node = Node("Conv", ("x", *constants), ("y",), attributes, "conv")
+    float32 = np.dtype(np.float32)
+    values = {"x": Value("x", x_shape, float32), "y": Value("y", None, float32)}
+    values |= {name: Value(name, array.shape, float32) for name, array in constants.items()}
+    return Graph("conv2d", (node,), ("x",), ("y",), values, constants)
+
+
+def graph_of(
+    x_shape: tuple[int, ...],
+    constants: dict[str, Array],
+    strides: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    dilations: tuple[int, int],
+    groups: int,
+) -> Graph:
+    """The network of one convolution of `x`; constants are `w` and, where there is one, `bias`."""
+    attributes = {
+        "kernel_shape": constants["w"].shape[2:],
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "group": groups,
+    }
     node = Node("Conv", ("x", *constants), ("y",), attributes, "conv")
     float32 = np.dtype(np.float32)
     values = {"x": Value("x", x_shape, float32), "y": Value("y", None, float32)}
