@@ -24,10 +24,11 @@ def problems_of(network: Network, forced: bool) -> list[ConvProblem]:
     return [convolutions.problem_of(network, node) for node, row in rows if row is _CONV]
 
 
-def lower(network: Network, choose: Chooser, forced: bool = False) -> Plan:
+def lower(network: Network, choose: Chooser, forced: bool = False, release: bool = False) -> Plan:
     """The plan of a network whose graph is bound and simplified; `choose` picks each convolution's algorithm.
 
-    Unless that is `forced`, convolutions that are matrix products run as such.
+    Unless that is `forced`, convolutions that are matrix products run as such. With `release` the network
+    forgets its constants as soon as the plan has them in its own form; it can be lowered only once.
     """
     graph = network.graph
     rows = {id(node): _row(network, node, forced) for node in graph.nodes}
@@ -43,6 +44,8 @@ def lower(network: Network, choose: Chooser, forced: bool = False) -> Plan:
             network.finish_step(node, algorithm=row.label)
         else:
             _emit_python(network, node)
+        if release:
+            network.release(node)
     object_outputs = _bind_outputs(network)
     return Plan(
         network.target,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from zeroskip.codegen import Call, Operand, Plain, Planar, Target
 from zeroskip.conv import ConvProblem
 from zeroskip.engine.geometry import Geometry
 from zeroskip.engine.plan import Array, Buffer, Objects, PythonCall, Step
+from zeroskip.engine.weights import Weights
 from zeroskip.errors import ModelError
 from zeroskip.graph.ir import Graph, Node
 from zeroskip.ops.copy import copy
@@ -41,12 +42,14 @@ class Network:
     constants: Objects = field(default_factory=dict)
     planar_values: set[str] = field(default_factory=set)
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
+    weights: Weights = field(default_factory=Weights)
     _copies: dict[tuple[str, object], Operand] = field(default_factory=dict)
     _calls: list[Call | PythonCall] = field(default_factory=list)
     _touched: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.geometry = Geometry(self.target.lanes)
+        self.graph = self.graph.with_(constants=dict(self.graph.constants))
 
     # -- what the graph says ---------------------------------------------------------------------------------
 
@@ -77,6 +80,14 @@ class Network:
     def constant(self, value: str) -> Array | None:
         """The value's numbers where they are known."""
         return self.graph.constants.get(value)
+
+    def release(self, node: Node) -> None:
+        """Forget the constants that no node after this one reads; the node itself is done."""
+        self.problems.pop(node.outputs[0], None)
+        constants = cast(dict[str, Array], self.graph.constants)
+        for name in dict.fromkeys(node.inputs):
+            if name in constants and self.consumers[name][-1] is node and name not in self.graph.outputs:
+                del constants[name]
 
     # -- memory ----------------------------------------------------------------------------------------------
 
@@ -204,7 +215,7 @@ class Network:
                 Step(
                     node.name or node.outputs[0],
                     node.op,
-                    tuple(self._calls),
+                    tuple(self.weights.gather(call) for call in self._calls),
                     tuple(dict.fromkeys(self._touched)),
                     **facts,
                 )

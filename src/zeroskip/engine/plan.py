@@ -95,8 +95,8 @@ class Plan:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of packed weights, offsets and masks, each array counted once."""
-        seen = {}
+        """Bytes of packed weights, offsets, masks and other constants, each array counted once."""
+        seen = {id(a): a.nbytes for a in self.constants.values()}
         for step in self.steps:
             for call in step.calls:
                 if isinstance(call, Call):

@@ -6,7 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,15 @@ from zeroskip.codegen import resolve
 from zeroskip.codegen.runtime import ThreadPool, can_thread
 from zeroskip.conv import find
 from zeroskip.engine import store
+from zeroskip.engine.convolutions import Choice, ConvSite
 from zeroskip.engine.executor import Context
 from zeroskip.engine.lowering import lower, problems_of
+from zeroskip.engine.memory import give_back
 from zeroskip.engine.network import Network, check_size
 from zeroskip.engine.plan import Array, Plan
 from zeroskip.engine.selection import Selector, Tuner
-from zeroskip.engine.weights import gather
 from zeroskip.errors import InputError, ModelError
-from zeroskip.graph import Graph, Value, bind, load, shape_inputs, simplify
+from zeroskip.graph import Graph, ModelFile, Value, bind, shape_inputs, simplify
 
 PLANS_KEPT = 8
 """Plans for as many input shapes are kept; the least recently used goes first."""
@@ -98,6 +99,12 @@ class _Ready:
         with self._lock:
             self._free.append(context)
 
+    def prepare(self) -> None:
+        """Have one context ready, and the kernels compiled."""
+        context = self.take()
+        context.prepare()
+        self.give(context)
+
 
 class InferenceSession:
     """A network, compiled for this machine.
@@ -128,29 +135,34 @@ class InferenceSession:
         self._forced = {self.options.algorithm, self.options.prefer} - {"auto"}
         for name in self._forced:
             find(name)
-        self.graph = model if isinstance(model, Graph) else load(model)
-        self._simple = simplify(self.graph)
-        self._shape_inputs = shape_inputs(self._simple)
+        self._source = model if isinstance(model, Graph) else ModelFile(model)
+        graph = self.graph
+        self._fresh: Graph | None = simplify(graph)
+        self._declared = graph.with_(constants={})
+        self._shape_inputs = shape_inputs(self._fresh)
+        del graph  # the plan has its own form of the weights
         self._plans: OrderedDict[object, _Ready] = OrderedDict()
         self._lock = threading.RLock()
         self._pool = ThreadPool(self._threads) if self._threads > 1 else None
         self._latest: Plan | None = None
         shapes = self._opening_shapes()
         if shapes is not None:
-            ready = self._ready(shapes, {})
-            context = ready.take()
-            context.prepare()
-            ready.give(context)
+            self._ready(shapes, {})
+
+    @property
+    def graph(self) -> Graph:
+        """The network as it was given or is in its file, which is read again: its weights are not kept."""
+        return self._source if isinstance(self._source, Graph) else self._source.read()
 
     # -- what onnxruntime's sessions have --------------------------------------------------------------------
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs, in order."""
-        return [_node_arg(self.graph.values[name]) for name in self.graph.inputs]
+        return [_node_arg(self._declared.values[name]) for name in self._declared.inputs]
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs, in order."""
-        return [_node_arg(self.graph.values[name]) for name in self.graph.outputs]
+        return [_node_arg(self._declared.values[name]) for name in self._declared.outputs]
 
     def run(self, output_names: Sequence[str] | None, inputs: Mapping[str, Array]) -> list[Array]:
         """The named outputs (all where `output_names` is None) for these inputs, as new arrays.
@@ -194,8 +206,8 @@ class InferenceSession:
         if self._shape_inputs:
             return None
         shapes = {}
-        for name in self._simple.inputs:
-            shape = self._simple.values[name].shape
+        for name in self._declared.inputs:
+            shape = self._declared.values[name].shape
             if shape is None or any(not isinstance(size, int) for size in shape[1:]):
                 return None
             shapes[name] = tuple(size if isinstance(size, int) else 1 for size in shape)
@@ -209,7 +221,10 @@ class InferenceSession:
         with self._lock:
             found = self._plans.get(key)
             if found is None:
-                found = self._plans[key] = _Ready(self._make_plan(shapes, numbers))
+                found = _Ready(self._make_plan(shapes, numbers))
+                found.prepare()
+                self._plans[key] = found
+                give_back()
                 while len(self._plans) > PLANS_KEPT:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
@@ -217,25 +232,45 @@ class InferenceSession:
             return found
 
     def _make_plan(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Plan:
-        graph = simplify(bind(self._simple, shapes, numbers))
-        forced = bool(self._forced)
-        network = Network(graph, self._target, self._threads)
+        network = Network(self._bound(shapes, numbers), self._target, self._threads)
         limit = _memory_limit()
         check_size(network, limit)
         selector = Selector(self._target, self._threads, self.options.algorithm, self.options.prefer)
-        selector.known = store.read(selector.key(problem) for problem in problems_of(network, forced))
+        forced = bool(self._forced)
+        problems = problems_of(network, forced)
+        selector.known = store.read(selector.key(problem) for problem in problems)
+        tune = self.options.tune and not all(
+            selector.measured(selector.key(p), selector.rows(p), p) for p in problems
+        )
+        del problems  # what stays in memory of each layer is the form that its algorithm reads
+
+        def choose(name: str, site: ConvSite) -> Choice:
+            choice = selector.choose(name, site)
+            if not tune:
+                selector.layers.clear()
+            return choice
+
         try:
-            plan = lower(network, selector.choose, forced)
+            plan = lower(network, choose, forced, release=not tune)
             size = plan.arena_bytes + plan.workspace_bytes
             if limit is not None and size > limit:
                 raise _too_large(size)
-            if self.options.tune and selector.layers:
+            if tune:
                 selector.known |= self._tune(plan, selector)
-                again = Network(graph, self._target, self._threads, network.problems)
-                plan = lower(again, selector.choose, forced)
+                tune = False
+                del plan
+                selector.layers.clear()
+                network = Network(network.graph, self._target, self._threads, network.problems)
+                plan = lower(network, choose, forced, release=True)
         except MemoryError as error:
-            raise ModelError(f"{graph.name or 'the network'} does not fit into memory: {error}") from error
-        return replace(plan, steps=gather(plan.steps))
+            name = self._declared.name or "the network"
+            raise ModelError(f"{name} does not fit into memory: {error}") from error
+        return plan
+
+    def _bound(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Graph:
+        """The simplified network for these shapes; nobody else keeps its weights, unless it was a `Graph`."""
+        simple, self._fresh = self._fresh or simplify(self.graph), None
+        return simplify(bind(simple, shapes, numbers))
 
     def _tune(self, plan: Plan, selector: Selector) -> dict[str, Any]:
         """Measure what is not known, and remember it."""
@@ -250,7 +285,7 @@ class InferenceSession:
         random = np.random.default_rng(0)
         arrays = {}
         for name, shape in plan.shapes.items():
-            dtype = self._simple.values[name].dtype
+            dtype = self._declared.values[name].dtype
             if name in given and np.shape(given[name]) == shape:
                 arrays[name] = np.ascontiguousarray(given[name], dtype)
             else:
@@ -260,7 +295,7 @@ class InferenceSession:
     # -- checking what comes in ------------------------------------------------------------------------------
 
     def _checked(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        names = self.graph.inputs
+        names = self._declared.inputs
         if not isinstance(inputs, Mapping):
             raise InputError(f"inputs: expected a dict of name to array, got {type(inputs).__name__}")
         unknown = [name for name in inputs if name not in names]
@@ -270,7 +305,7 @@ class InferenceSession:
             raise InputError(
                 f"inputs: {' and '.join(p for p in parts if p)}; the network's inputs are {list(names)}"
             )
-        return {name: self._array(self.graph.values[name], inputs[name]) for name in names}
+        return {name: self._array(self._declared.values[name], inputs[name]) for name in names}
 
     def _array(self, value: Value, given: Array) -> Array:
         if not isinstance(given, np.ndarray):
@@ -295,11 +330,11 @@ class InferenceSession:
 
     def _wanted(self, output_names: Sequence[str] | None) -> Sequence[str]:
         if output_names is None:
-            return self.graph.outputs
-        unknown = [name for name in output_names if name not in self.graph.outputs]
+            return self._declared.outputs
+        unknown = [name for name in output_names if name not in self._declared.outputs]
         if unknown:
             raise InputError(
-                f"outputs: unknown {unknown}; the network's outputs are {list(self.graph.outputs)}"
+                f"outputs: unknown {unknown}; the network's outputs are {list(self._declared.outputs)}"
             )
         return output_names
 

@@ -1,40 +1,52 @@
-"""One block of memory for all that the kernels read and never write: weights, offsets, masks.
+"""Memory for all that the kernels read and never write: weights, offsets, masks.
 
-They are read once per run, in order; side by side in huge pages they stream without page walks.
+They are read once per run, in order; side by side in huge pages they stream without page walks. They move
+here layer by layer, so that no two forms of all weights are in memory at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from zeroskip.codegen import Call
 from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.engine.memory import allocate
-from zeroskip.engine.plan import Array, PythonCall, Step
+from zeroskip.engine.plan import Array, PythonCall
+
+FIRST, GROWTH, LARGEST = 64 << 10, 8, 64 << 20
+"""Bytes of the first chunk, how many times larger the next is, and of the largest. What is left over at a
+chunk's end costs up to a huge page, so there are to be few; what lies behind that costs nothing."""
+SHARED = 64 << 10
+"""Arrays of so many bytes may belong to several layers (masks do); larger ones are one layer's own."""
 
 
-def gather(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """The steps with their constant arrays moved into one block, each array once."""
-    arrays: dict[int, Array] = {}
-    for step in steps:
-        for call in step.calls:
-            if isinstance(call, Call):
-                arrays.update({id(a): a for a in call.arguments if isinstance(a, np.ndarray)})
-    block = allocate(sum(round_up(array.nbytes, LINE) for array in arrays.values()))
-    moved: dict[int, Array] = {}
-    at = 0
-    for key, array in arrays.items():
-        place = block[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
-        place[...] = array
-        moved[key] = place
-        at += round_up(array.nbytes, LINE)
+@dataclass(eq=False)
+class Weights:
+    """Chunks of memory, filled one after the other."""
 
-    def moved_call(call: Call | PythonCall) -> Call | PythonCall:
+    _chunk: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
+    _used: int = 0
+    _moved: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+
+    def gather(self, call: Call | PythonCall) -> Call | PythonCall:
+        """The call with its constant arrays moved here, small ones that several calls share once."""
         if not isinstance(call, Call):
             return call
-        arguments = tuple(moved[id(a)] if isinstance(a, np.ndarray) else a for a in call.arguments)
+        arguments = tuple(self._place(a) if isinstance(a, np.ndarray) else a for a in call.arguments)
         return replace(call, arguments=arguments)
 
-    return tuple(replace(step, calls=tuple(moved_call(call) for call in step.calls)) for step in steps)
+    def _place(self, array: Array) -> Array:
+        if id(array) in self._moved:
+            return self._moved[id(array)][1]
+        size = round_up(array.nbytes, LINE)
+        if self._used + size > len(self._chunk):
+            self._chunk = allocate(max(size, FIRST, min(LARGEST, GROWTH * len(self._chunk))))
+            self._used = 0
+        place = self._chunk[self._used : self._used + array.nbytes].view(array.dtype).reshape(array.shape)
+        place[...] = array
+        self._used += size
+        if array.nbytes <= SHARED:
+            self._moved[id(array)] = (array, place)  # the array stays, lest another one has its number
+        return place

@@ -4,7 +4,7 @@ from zeroskip.graph.bind import bind, shape_inputs
 from zeroskip.graph.cost import Cost, arithmetic_cost, macs_of, total
 from zeroskip.graph.interpreter import evaluate
 from zeroskip.graph.ir import Dim, Graph, Node, Shape, Value
-from zeroskip.graph.onnx_reader import load
+from zeroskip.graph.onnx_file import ModelFile, load
 from zeroskip.graph.onnx_writer import save
 from zeroskip.graph.operator import Operator
 from zeroskip.graph.operators import OPERATORS
@@ -17,6 +17,7 @@ __all__ = [
     "Cost",
     "Dim",
     "Graph",
+    "ModelFile",
     "Node",
     "Operator",
     "PassReport",

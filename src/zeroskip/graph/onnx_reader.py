@@ -1,18 +1,15 @@
-"""ONNX files to graphs: opset 7 to the newest."""
+"""Parsed ONNX models to graphs: opset 7 to the newest."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, inliner
 
 from zeroskip.errors import ModelError
@@ -20,70 +17,12 @@ from zeroskip.graph.canonical import REPLACED, Rewriter, canonical
 from zeroskip.graph.dtypes import dtype_of
 from zeroskip.graph.infer import infer_node, operator_of, value_of
 from zeroskip.graph.ir import Dim, Graph, Node, Shape, Value
-from zeroskip.graph.onnx_stream import StreamError, split
 from zeroskip.graph.onnx_tensors import read_sparse, read_tensor
 from zeroskip.graph.operator import Array, describe, merge
 from zeroskip.graph.operators import OPERATORS
-from zeroskip.preprocess import metadata_beside
 
 OLDEST_OPSET = 7
 _DOMAINS = ("", "ai.onnx")
-
-
-def load(source: str | os.PathLike[str] | bytes) -> Graph:
-    """Read an ONNX model from a path or from bytes.
-
-    Constant nodes and initializers become constants; every operator is rewritten to its newest meaning.
-
-    Raises:
-        ModelError: the file is missing, truncated or not ONNX; an operator is not supported; names dangle,
-            repeat or form a cycle; external data is missing; weights hold NaN or infinity; shapes
-            contradict each other.
-    """
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _load(BytesIO(source), len(source), "the model", None, "model")
-    path = Path(source)
-    try:
-        with path.open("rb") as file:
-            graph = _load(file, os.fstat(file.fileno()).st_size, str(path), path.parent, path.stem)
-    except FileNotFoundError:
-        raise ModelError(f"{path} does not exist") from None
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    # What a models.json beside the file says of its pictures travels along; the model's own word wins.
-    return graph.with_(metadata={**metadata_beside(path), **graph.metadata})
-
-
-def _load(file: BinaryIO, size: int, where: str, folder: Path | None, name: str) -> Graph:
-    model, payloads = _parse(file, size)
-    if model is None:
-        raise ModelError(
-            f"{where} is not an ONNX model, or is truncated ({size} bytes); export or copy it again"
-        )
-    if not model.HasField("graph") or not model.opset_import:
-        raise ModelError(f"{where} is not an ONNX model: it has no graph or names no operator set")
-    try:
-        return from_proto(model, folder, name, payloads)
-    except ModelError as error:
-        raise ModelError(f"{where}: {error}") from error
-
-
-def _parse(file: BinaryIO, size: int) -> tuple[ModelProto | None, list[Array | None]]:
-    """The message and the data kept out of it; None where the bytes are no ONNX message."""
-    model = ModelProto()
-    try:
-        content, payloads = split(file, size)
-        model.ParseFromString(content)
-        if not model.functions:  # inlining needs the whole model
-            return model, payloads
-    except (StreamError, DecodeError):
-        pass
-    file.seek(0)
-    try:
-        model.ParseFromString(file.read())
-    except DecodeError:
-        return None, []
-    return model, []
 
 
 def from_proto(
