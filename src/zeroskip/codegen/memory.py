@@ -70,10 +70,10 @@ class Memory(Values):
         function = self._declare(name, kind)
         self.ir.call(function, [value.value, pointer.value, ir.Constant(I32, 4), mask.value])
 
-    def prefetch(self, pointer: Expr) -> None:
-        """Ask for the cache line at `pointer`, which will be read."""
+    def prefetch(self, pointer: Expr, near: bool = True) -> None:
+        """Ask for the cache line at `pointer`, which will be read; if not `near`, into the second cache."""
         kind = ir.FunctionType(VOID, [PTR, I32, I32, I32])
-        numbers = [ir.Constant(I32, value) for value in (0, 3, 1)]
+        numbers = [ir.Constant(I32, value) for value in (0, 3 if near else 2, 1)]
         self.ir.call(self._declare("llvm.prefetch.p0", kind), [pointer.value, *numbers])
 
     def mask_bits(self, pointer: Expr) -> Expr:

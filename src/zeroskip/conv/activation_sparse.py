@@ -21,14 +21,18 @@ from math import gcd
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Scratch, Target
+from zeroskip.codegen.layout import LINE
 from zeroskip.conv.activation_sparse_kernels import Multiply, Product
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
-from zeroskip.conv.nonzero_masks import WORD, find_nonzeros, mask_bytes, mask_width
+from zeroskip.conv.nonzero_masks import WORD, WORDS, find_nonzeros, mask_bytes, mask_width, mask_words
 from zeroskip.conv.problem import Array, ConvProblem
 
-# Weights of a block of input channels, all taps of a kernel row: half of a first cache.
-WEIGHT_BYTES = 24 << 10
+# KiB of weights that stay in the first cache: of a block of input channels, all taps of a kernel row.
+RESIDENT = (24, 36)
+# Weights of a layer that the second cache does not keep: they are asked for ahead. (256x14x14: 15 % faster.)
+STREAMED = 512 << 10
+MOST_AHEAD = 8  # cache lines asked for at each step of a walk
 TILE_PIXELS = 224  # output pixels of a task, or more: enough to use weights that were loaded
 # Predictions take this share of the activations to be non-zero; measurements tell.
 DENSITY = 0.3
@@ -62,32 +66,40 @@ def _registers(target: Target) -> int:
 
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
-    if mask_bytes(problem, 1, target.lanes) > 2**31:
-        return "a bit for each activation, in words of 32 bits, would take more than 2 GB"
+    """Nothing: every convolution has pixels and channels."""
     return None
 
 
-def _block(problem: ConvProblem, kv: int, target: Target) -> int:
-    """Input channels at a time: equal parts of a group whose weights fit in the first cache."""
+def _block(problem: ConvProblem, kv: int, resident: int, target: Target) -> int:
+    """Input channels at a time: equal parts of a group whose weights stay in the first cache."""
     channels = problem.C // problem.groups
-    most = max(1, min(WORD, WEIGHT_BYTES // (problem.S * kv * 4 * target.lanes)))
+    most = max(1, min(WORDS * WORD, (resident << 10) // (problem.S * kv * 4 * target.lanes)))
     return -(-channels // -(-channels // most))
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
     vectors = -(-problem.K // problem.groups // target.lanes)
     widest = (4, 8) if target.registers == 32 else (4, 2)
-    return list(dict.fromkeys(str(min(kv, vectors)) for kv in widest))
+    shapes: dict[tuple[int, int], str] = {}
+    for kv, resident in product(dict.fromkeys(min(kv, vectors) for kv in widest), RESIDENT):
+        shapes.setdefault((kv, _block(problem, kv, resident, target)), f"{kv}/{resident}")
+    return list(shapes.values())
+
+
+def _numbers(variant: str) -> tuple[int, int]:
+    """Vectors of output channels, and KiB of weights in the first cache."""
+    kv, _, resident = variant.partition("/")
+    return int(kv), int(resident)
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     """Per entry and tap a load per weight vector, two a cycle; per column, a branch and the sums."""
-    kv = int(variant)
+    kv, resident = _numbers(variant)
     channels, filters = problem.C // problem.groups, problem.K // problem.groups
     chunks = problem.groups * -(-filters // (kv * target.lanes))
     columns = problem.N * problem.P * problem.Q * problem.R * problem.strides[1] * chunks
     entries = columns * channels * DENSITY * (problem.S / problem.strides[1] * kv + 1) / 2
-    visits = columns * -(-channels // _block(problem, kv, target)) * (12 + 2 * kv)
+    visits = columns * -(-channels // _block(problem, kv, resident, target)) * (12 + 2 * kv)
     finding = 2.0 * problem.N * problem.H * problem.W * problem.C / target.lanes
     return entries + visits + finding + 8 * problem.N * problem.P * problem.Q * problem.K / target.lanes
 
@@ -123,8 +135,8 @@ def _weights(problem: ConvProblem, walks: list[Taps], block: int, chunk: int) ->
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    kv, lanes = int(variant), site.target.lanes
-    block = _block(problem, kv, site.target)
+    (kv, resident), lanes = _numbers(variant), site.target.lanes
+    block = _block(problem, kv, resident, site.target)
     masks = Address(site.allocate(mask_bytes(problem, block, lanes)))
     finding = find_nonzeros(problem, site.x, masks, block, lanes)
     return finding, _multiply(problem, kv, block, masks, site), zero_borders(site.y, site.threads)
@@ -175,7 +187,7 @@ def _multiply(problem: ConvProblem, kv: int, block: int, masks: Address, site: S
         Multiply.TASKS: problem.N * tiles,
         Multiply.CHUNKS: chunks,
         Multiply.WEIGHTS: _weights(problem, walks, block, chunk),
-        Multiply.WEIGHT_BYTES: 4 * block * chunk * problem.S,
+        Multiply.WEIGHT_BYTES: (weight_bytes := 4 * block * chunk * problem.S),
         Multiply.BIAS: bias,
         Multiply.FILTERS: filters,
         Multiply.OUTPUT: site.y.address,
@@ -187,8 +199,14 @@ def _multiply(problem: ConvProblem, kv: int, block: int, masks: Address, site: S
         Multiply.SCRATCH: Scratch(),
         Multiply.SCRATCH_STRIDE: scratch,
     }
+    ahead = min(MOST_AHEAD, -(-weight_bytes // LINE // (tile * problem.Q)))
     kernel = Product(
-        kv, tuple(sorted({taps.count for taps in walks})), problem.activation, residual is not None
+        kv,
+        tuple(sorted({taps.count for taps in walks})),
+        mask_words(block),
+        ahead if problem.w.nbytes > STREAMED else 0,
+        problem.activation,
+        residual is not None,
     )
     arguments = tuple(values[slot] for slot in Multiply)
     return Call(kernel.kernel(), arguments, problem.N * tiles * chunks * groups, scratch)

@@ -8,6 +8,7 @@ from enum import IntEnum, auto
 from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, tag
 from zeroskip.codegen.expr import Var
+from zeroskip.codegen.layout import LINE
 from zeroskip.conv.channel_vectors import Planes, finish
 
 
@@ -66,10 +67,15 @@ class Walk(IntEnum):
 
 @dataclass(frozen=True)
 class Product:
-    """The kernel: KV vectors of output channels, the numbers of taps that walks have, what is fused."""
+    """The kernel: KV vectors of output channels, the numbers of taps that walks have, what is fused.
+
+    `words` are those of a block's mask; `ahead` the cache lines of the next weights to ask for at each step.
+    """
 
     kv: int
     taps: tuple[int, ...]
+    words: int
+    ahead: int
     activation: Activation | None
     residual: bool
 
@@ -77,7 +83,8 @@ class Product:
         """The kernel to be compiled."""
         flags = ("_residual" if self.residual else "") + tag(self.activation)
         taps = "_".join(map(str, self.taps))
-        return Kernel(f"activation_sparse_{self.kv}x{taps}{flags}", lambda b: _Multiply(b, self).emit())
+        name = f"activation_sparse_{self.kv}x{taps}_{self.words}_{self.ahead}{flags}"
+        return Kernel(name, lambda b: _Multiply(b, self).emit())
 
 
 class _Multiply:
@@ -106,30 +113,38 @@ class _Multiply:
             with b.loop(self.first, self.last) as row:
                 line = row * b.arg(Multiply.ROW_STRIDE) + above
                 with b.when((line >= 0) & (line < b.arg(Multiply.HEIGHT))):
-                    self.row(weights, block, line, self.sums + (row - self.first) * self.row_bytes)
+                    self.row(weights, block, row, line)
         across = b.loop(0, b.arg(Multiply.Q), b.lanes)
         with b.loop(self.first, self.last) as row, across as column, b.loop(0, self.shape.kv) as v:
             self.flush(row, column, v)
 
-    def row(self, weights: Expr, block: Expr, line: Expr, sums: Expr) -> None:
-        """A row of the map, for one row of sums."""
+    def row(self, weights: Expr, block: Expr, row: Expr, line: Expr) -> None:
+        """A line of the map, for one row of sums."""
         b = self.b
+        sums = self.sums + (row - self.first) * self.row_bytes
         channel = self.group * b.arg(Multiply.CHANNELS) + block * b.arg(Multiply.BLOCK)
         pixels = b.pointer(Multiply.INPUT) + self.image * b.arg(Multiply.INPUT_IMAGE)
         pixels = pixels + channel * b.arg(Multiply.INPUT_PLANE) + line * b.arg(Multiply.INPUT_PITCH)
         plane = (self.image * b.arg(Multiply.GROUPS) + self.group) * b.arg(Multiply.BLOCKS) + block
-        words = (plane * b.arg(Multiply.HEIGHT) + line) * b.arg(Multiply.WIDTH)
+        words = (plane * self.shape.words * b.arg(Multiply.HEIGHT) + line) * b.arg(Multiply.WIDTH)
         masks = b.pointer(Multiply.MASKS) + words * 4
+        # the next block's or kernel row's, a share of them for each row of the tile
+        share = (row - self.first) * b.arg(Multiply.Q) * self.shape.ahead * LINE
+        following = weights + b.arg(Multiply.WEIGHT_BYTES) + share
         with b.loop(0, b.arg(Multiply.WALK_COUNT)) as number:
             entry = b.pointer(Multiply.WALKS) + number * 4 * len(Walk)
             column, steps, at, first, there = (b.load_i32(entry + 4 * field) for field in Walk)
             for taps in self.shape.taps:
                 with b.when(there.equals(taps)):
-                    self.walk(taps, steps, pixels + column, masks + column, weights + first, sums + at)
+                    self.walk(
+                        taps, steps, pixels + column, masks + column, weights + first, sums + at, following
+                    )
 
-    def walk(self, taps: int, steps: Expr, pixels: Expr, masks: Expr, weights: Expr, sums: Expr) -> None:
+    def walk(
+        self, taps: int, steps: Expr, pixels: Expr, masks: Expr, weights: Expr, sums: Expr, following: Expr
+    ) -> None:
         """The sums of the `taps` pixels that a column meets stay in registers, and move on with it."""
-        b, places = self.b, range(0, self.vector, self.b.vector_bytes)
+        b, places, ahead = self.b, range(0, self.vector, self.b.vector_bytes), self.shape.ahead
         acc = [[b.var(b.vector()) for _ in places] for _ in range(taps)]
         slot = b.arg(Multiply.PIXEL_STEP) * self.vector
         with b.loop(0, steps) as step:
@@ -137,13 +152,23 @@ class _Multiply:
             for var, at in zip(acc[0], places, strict=True):
                 var.set(b.load_vector(to + at))
             column = step * b.arg(Multiply.COLUMN_STEP) * 4
-            self.column(pixels + column, b.load_i32(masks + column) & 0xFFFFFFFF, weights, acc)
+            for line in range(ahead):
+                b.prefetch(following + (step * ahead + line) * LINE, near=False)
+            self.column(pixels + column, self.mask(masks + column), weights, acc)
             last = to + slot * (1 - taps)
             for var, at in zip(acc[-1], places, strict=True):
                 b.store(var.get(), last + at)
             for tap in range(taps - 1, 0, -1):
                 for var, before in zip(acc[tap], acc[tap - 1], strict=True):
                     var.set(before.get())
+
+    def mask(self, masks: Expr) -> Expr:
+        """Which of the block's channels are not zero, as bits."""
+        b = self.b
+        low = b.load_i32(masks) & 0xFFFFFFFF
+        if self.shape.words == 1:
+            return low
+        return low | (b.load_i32(masks + b.arg(Multiply.HEIGHT) * b.arg(Multiply.WIDTH) * 4) << 32)
 
     def column(self, pixels: Expr, mask: Expr, weights: Expr, acc: list[list[Var]]) -> None:
         """The non-zero channels of one column, tap by tap."""

@@ -1,7 +1,8 @@
-"""Where a map is not zero: one bit per activation, of up to 32 channels per word.
+"""Where a map is not zero: one bit per activation, the channels of a pixel side by side.
 
 The encoding of the algorithms that skip zero activations. It moves nothing: a word's bits are found with a
-comparison and an OR per vector of the map, 32 times fewer bytes are written than read.
+comparison and an OR per vector of the map, 32 times fewer bytes are written than read. A block of more than
+32 channels has two words, in planes of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from zeroskip.codegen.layout import round_up
 from zeroskip.conv.problem import ConvProblem
 
 WORD = 32  # channels per word, at most
+WORDS = 2  # per block, at most: what a 64-bit register holds
 
 
 class Mask(IntEnum):
@@ -26,9 +28,10 @@ class Mask(IntEnum):
     WIDTH = auto()  # of the padded map, rounded up to LANES
     GROUPS = auto()
     CHANNELS = auto()  # of a group
-    BLOCK = auto()  # channels per word
+    BLOCK = auto()  # channels
     BLOCKS = auto()  # of a group
-    MASKS = auto()  # uint32[images][GROUPS][BLOCKS][HEIGHT][WIDTH]
+    WORDS = auto()  # of a block
+    MASKS = auto()  # uint32[images][GROUPS][BLOCKS][WORDS][HEIGHT][WIDTH]
 
 
 def mask_width(problem: ConvProblem, lanes: int) -> int:
@@ -36,10 +39,15 @@ def mask_width(problem: ConvProblem, lanes: int) -> int:
     return round_up(problem.W + problem.pads[1] + problem.pads[3], lanes)
 
 
+def mask_words(block: int) -> int:
+    """Words per pixel of a block of channels."""
+    return -(-block // WORD)
+
+
 def mask_bytes(problem: ConvProblem, block: int, lanes: int) -> int:
-    """Size of the masks, `block` channels per word."""
-    blocks = -(-problem.C // problem.groups // block) * problem.groups
-    return 4 * problem.N * blocks * problem.H * mask_width(problem, lanes)
+    """Size of the masks with blocks of `block` channels."""
+    words = -(-problem.C // problem.groups // block) * problem.groups * mask_words(block)
+    return 4 * problem.N * words * problem.H * mask_width(problem, lanes)
 
 
 def find_nonzeros(problem: ConvProblem, x: Operand, masks: Address, block: int, lanes: int) -> Call:
@@ -57,6 +65,7 @@ def find_nonzeros(problem: ConvProblem, x: Operand, masks: Address, block: int, 
         Mask.CHANNELS: channels,
         Mask.BLOCK: block,
         Mask.BLOCKS: -(-channels // block),
+        Mask.WORDS: mask_words(block),
         Mask.MASKS: masks,
     }
     kernel = Kernel("find_nonzeros", _emit)
@@ -68,11 +77,13 @@ def _emit(b: Builder) -> None:
     groups, channels, size = b.arg(Mask.GROUPS), b.arg(Mask.CHANNELS), b.arg(Mask.BLOCK)
     image, row = b.task // height, b.task % height
     source = b.pointer(Mask.INPUT) + image * b.arg(Mask.IMAGE) + row * b.arg(Mask.PITCH)
-    with b.loop(0, groups) as group, b.loop(0, blocks) as block:
-        first = group * channels + block * size
-        last = b.minimum(first + size, (group + 1) * channels)
-        words = ((image * groups + group) * blocks + block) * height + row
-        to = b.pointer(Mask.MASKS) + words * width * 4
+    words = b.arg(Mask.WORDS)
+    with b.loop(0, groups) as group, b.loop(0, blocks) as block, b.loop(0, words) as word:
+        begin, end = group * channels + block * size, (group + 1) * channels
+        first = begin + word * WORD
+        last = b.minimum(b.minimum(first + WORD, begin + size), end)
+        plane = ((image * groups + group) * blocks + block) * words + word
+        to = b.pointer(Mask.MASKS) + (plane * height + row) * width * 4
         with b.loop(0, width, b.lanes) as column:
             found, bit = b.var(b.lane_numbers() * 0), b.var(b.lane_numbers() * 0 + 1)
             with b.loop(first, last) as channel:
