@@ -38,6 +38,23 @@ ACTIVATIONS = {
 LIPSCHITZ = 1.5  # the steepest of them: hard-swish at 3
 
 
+TINY = 2.0**-149  # the smallest float32; what a product may lose that is smaller than normal numbers
+
+
+def spoil(rng: np.random.Generator, array: np.ndarray, special: str) -> np.ndarray:
+    """Put special values into an array whose second axis are channels."""
+    some = rng.random(array.shape) < 0.5
+    if special == "denormal":
+        return np.where(some, array * 1e-40, array * 1e-38).astype(FLOAT)
+    if special == "mixed":
+        return np.where(some, array * 1e-40, array).astype(FLOAT)
+    if special == "signed zeros":
+        return np.where(some, np.copysign(FLOAT.type(0), array), array).astype(FLOAT)
+    if special == "zero channels":
+        return array * (rng.random((1, array.shape[1]) + (1,) * (array.ndim - 2)) < 0.5)
+    return array
+
+
 def whole_numbers(rng: np.random.Generator) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Draws arrays of -2 .. 2."""
     return lambda shape: rng.integers(-2, 3, shape)
@@ -64,6 +81,8 @@ class Layer:
     one_dimensional: bool = False
     seed: int = 0
     whole: bool = False  # small whole numbers, of which float32 sums are exact
+    filled: float = 1.0  # the share of activations that are not zero
+    special: str = ""  # values: see `spoil`
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,12 +101,16 @@ class Layer:
         numbers = whole_numbers(rng) if self.whole else rng.standard_normal
         w = numbers((self.k, self.c // self.groups, *self.kernel)).astype(FLOAT)
         w[rng.random(w.shape) >= self.density] = 0
+        if self.special != "denormal":  # products of two denormals are zero
+            w = spoil(rng, w, self.special)
         return w, numbers((self.k,)).astype(FLOAT) if self.bias else None
 
     def inputs(self, seed: int = 1) -> dict[str, np.ndarray]:
         """The arrays a network of this layer alone takes, flat where it is one-dimensional."""
         rng = np.random.default_rng(self.seed + 7919 * seed)
-        arrays = {"x": rng.standard_normal((self.n, self.c, self.h, self.w)).astype(FLOAT)}
+        x = rng.standard_normal((self.n, self.c, self.h, self.w)).astype(FLOAT)
+        x[rng.random(x.shape) >= self.filled] = 0
+        arrays = {"x": spoil(rng, x, self.special)}
         if self.residual:
             arrays["r"] = rng.standard_normal((self.n, self.k, *self.size)).astype(FLOAT)
         if self.one_dimensional:
@@ -124,8 +147,9 @@ def reference(
     """The layer in float64, and how far each float32 result may be from it.
 
     A sum of m terms in any order errs by at most m*eps/(1 - m*eps) times the sum of the terms' sizes (Higham,
-    Accuracy and Stability, section 4.2); the activation stretches that and adds a few roundings of its own.
-    An algorithm whose errors may grow has that many times the bound of terms all as large as the largest.
+    Accuracy and Stability, section 4.2), and by a smallest number for each product that underflows; the
+    activation stretches that and adds a few roundings of its own. An algorithm whose errors may grow has that
+    many times the bound of terms all as large as the largest; what underflows in its transforms is filtered.
     """
     w, bias = layer.weights()
     x, r = (array if array is None else array.astype(np.float64) for array in (x, r))
@@ -134,7 +158,9 @@ def reference(
         x, r = x[:, :, None], None if r is None else r[:, :, None]
     y, magnitude = sums(x, w, layer), sums(np.abs(x), np.abs(w), layer)
     terms = w[0].size + 2
+    lost = terms * TINY
     if growth > 1:
+        lost *= 1 + growth**2 * np.abs(w).max() * w[0].size
         largest = np.abs(x).max((0, 2, 3)).reshape(layer.groups, -1)
         taps = np.abs(w).max((2, 3)).reshape(layer.groups, -1, w.shape[1])
         products = np.einsum("gkc,gc->gk", taps, largest).reshape(-1, 1, 1)
@@ -143,7 +169,7 @@ def reference(
         if term is not None:
             y, magnitude = y + term, magnitude + np.abs(term)
     out = ACTIVATIONS[layer.activation](y)
-    bound = LIPSCHITZ * terms * EPS / (1 - terms * EPS) * magnitude
+    bound = LIPSCHITZ * (terms * EPS / (1 - terms * EPS) * magnitude + lost)
     if layer.activation:
         bound += 8 * EPS * (1 + np.abs(out))
     return (out[:, :, 0], bound[:, :, 0]) if layer.one_dimensional else (out, bound)

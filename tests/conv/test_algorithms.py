@@ -48,12 +48,13 @@ def check(runner, kit, layer, algorithm, variant=0, threads=1):
 
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 23])
 CHANNELS = st.sampled_from([1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 33])
-DENSITIES = st.sampled_from([0.0, 0.02, 0.05, 0.1, 0.3, 0.5, 0.9, 1.0])
+DENSITIES = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
+SPECIAL = st.sampled_from(["", "", "", "denormal", "mixed", "signed zeros", "zero channels"])
 TAPS = st.sampled_from([1, 1, 2, 3, 3, 5, 7])
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 DILATIONS = st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 3)])
 # Every algorithm takes some layers of one of these kinds, and a random layer is seldom of them.
-KINDS = ["any", "one-dimensional", "depthwise", "3x3", "groups", "large"]
+KINDS = ["any", "one-dimensional", "depthwise", "3x3", "groups", "large", "pixel"]
 
 
 @st.composite
@@ -70,6 +71,9 @@ def layers(draw, kit):
         kernel, strides, dilations = (3, 3), (1, 1), (1, 1)
     elif kind == "large":
         kernel, dilations = draw(st.sampled_from([(7, 7), (1, 7), (9, 1), (4, 11)])), (1, 1)
+    elif kind == "pixel":
+        kernel, pads = draw(st.sampled_from([((1, 1), (0,) * 4), ((3, 3), (1,) * 4), ((7, 7), (3,) * 4)]))
+        h, strides, dilations = 1, (1, 1), (1, 1)
     elif kind == "groups":
         groups = draw(st.sampled_from([2, 3, 4]))
         c, k = min(c, 9) * groups, min(k, 9) * groups
@@ -81,7 +85,7 @@ def layers(draw, kit):
         n=draw(st.sampled_from([1, 1, 2, 3])),
         c=c,
         h=h,
-        w=draw(SIZES),
+        w=1 if kind == "pixel" else draw(SIZES),
         k=k,
         kernel=kernel,
         strides=strides,
@@ -94,6 +98,8 @@ def layers(draw, kit):
         residual=fused,
         one_dimensional=kind == "one-dimensional",
         seed=draw(st.integers(0, 100)),
+        filled=draw(DENSITIES),
+        special=draw(SPECIAL),
     )
     assume(min(layer.size) >= 1)
     return layer
