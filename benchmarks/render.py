@@ -11,44 +11,26 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import algorithm_tables
 import results
 import roofline
+import selection_tables
+from pages import Result, markdown, provenance
 from zeroskip.report.units import count, milliseconds, percent, size, times
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/results/speed.md", "docs/performance.md")
+PAGES = (
+    "README.md",
+    "docs/algorithms.md",
+    "docs/performance.md",
+    "docs/results/algorithms.md",
+    "docs/results/selection.md",
+    "docs/results/speed.md",
+)
 MISSING = "Not measured yet.\n"
-Result = dict[str, Any]
-
-
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; the first column is text, the others are numbers.
-
-    >>> print(markdown(("a", "b"), [("x", "1")]))
-    | a | b |
-    |---|--:|
-    | x | 1 |
-    """
-    lines = [columns, *rows]
-    head, *body = ("| " + " | ".join(cells) + " |" for cells in lines)
-    return "\n".join([head, "|---|" + "--:|" * (len(columns) - 1), *body])
-
-
-def provenance(found: Result) -> str:
-    """Where, when, with what and how a result was measured, in one paragraph."""
-    machine, versions = found["machine"], dict(found["versions"])
-    caches = ", ".join(f"{level} {size}" for level, size in machine["caches"].items())
-    ours = versions.pop("zeroskip")
-    others = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return (
-        f"{machine['cpu']} ({machine['llvm_cpu']}, {machine['vector_bits']}-bit vectors, "
-        f"{machine['processors']} processors; {caches}), {found['date']}. zeroskip {ours}; {others}. "
-        f"`{found['command']}`"
-    )
 
 
 def _zeros(entry: Result) -> str:
@@ -203,9 +185,12 @@ def _plot_name(net: Result) -> str:
 
 
 def plots() -> dict[str, str]:
-    """The plots by their paths from the root: a roofline of every network whose layers were measured."""
+    """The plots by their paths from the root: rooflines of networks, curves of algorithms."""
     networks = (results.read("layers") or {}).get("networks", [])
-    return {f"docs/results/{_plot_name(net)}": roofline.plot(net) for net in networks}
+    drawn = {_plot_name(net): roofline.plot(net) for net in networks}
+    sweep = results.read("algorithms")
+    drawn |= algorithm_tables.plots(sweep) if sweep else {}
+    return {f"docs/results/{name}": text for name, text in drawn.items()}
 
 
 def _by_kernel(net: Result) -> list[tuple[str, ...]]:
@@ -269,6 +254,13 @@ BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "rivals": ("rivals", rivals_block),
     "layers": ("layers", layers_block),
     "limits": ("layers", limits_block),
+    "claims": ("algorithms", algorithm_tables.claims),
+    "inception": ("algorithms", algorithm_tables.inception),
+    "park": ("algorithms", algorithm_tables.park),
+    "crossovers": ("algorithms", algorithm_tables.crossovers),
+    "selection": ("selection", selection_tables.selection),
+    "winners": ("selection", selection_tables.winners),
+    "lowering": ("lowering", selection_tables.lowering),
 }
 """A block's name: the result file it shows, and how."""
 

@@ -8,7 +8,7 @@ from html import escape
 
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c510a", "#7570b3",
-    "#66a61e", "#e31a1c", "#b3b300",
+    "#66a61e", "#e31a1c", "#999999", "#00ced1", "#ff69b4",
 )  # fmt: skip
 """The first six are told apart by all kinds of colour vision (Okabe & Ito 2008)."""
 INK, GRID = "#444", "#ddd"
@@ -27,9 +27,10 @@ class Scale:
         share = (math.log2(value) - self.low) / max(1, self.high - self.low)
         return self.start + (self.end - self.start) * share
 
-    def ticks(self) -> list[float]:
-        """The powers of two that it spans."""
-        return [2.0**power for power in range(self.low, self.high + 1)]
+    def ticks(self, most: int = 64) -> list[float]:
+        """The powers of two that it spans; of too many every second, third ... one."""
+        step = -(-(self.high - self.low) // most) or 1
+        return [2.0**power for power in range(self.low, self.high + 1, step)]
 
 
 def text(x: float, y: float, words: str, anchor: str = "middle", extra: str = "") -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +15,23 @@ from typing import Any
 
 import pytest
 
+from zeroskip.conv import ALGORITHMS
+from zeroskip.encodings import conv_memory
 from zeroskip.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks"
-NAMES = ("results", "networks", "roofline", "render", "must")
+NAMES = (
+    "results",
+    "networks",
+    "roofline",
+    "render",
+    "must",
+    "series",
+    "curves",
+    "shapes",
+    "algorithm_tables",
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +90,8 @@ def test_rendering(measured: Path, modules: dict[str, Any], monkeypatch: pytest.
     text = "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in render.BLOCKS)
     page = render.rendered(text)
     assert "old" not in page
-    assert page.count(render.MISSING) == 2  # no must.json: the README's block and the floors
+    missing = {name for name, (source, _) in render.BLOCKS.items() if source not in ("rivals", "layers")}
+    assert page.count(render.MISSING) == len(missing)
     assert "| `colours` | 2 | 1 |" in page
     assert "GFLOP/s" in page
     assert render.rendered(page) == page
@@ -112,3 +127,98 @@ def test_what_is_not_there_is_named(modules: dict[str, Any], tmp_path: Path) -> 
 def test_commands_are_shown_without_places(modules: dict[str, Any]) -> None:
     given = ["/home/me/zeroskip/benchmarks/must.py", "--models", "/data/nets", "--seconds", "5"]
     assert modules["results"].command(given) == "python benchmarks/must.py --models nets --seconds 5"
+
+
+def interrupted_at_the_first_line(script: str, *arguments: object) -> tuple[int, str]:
+    """Status and first line of a benchmark that gets Ctrl-C after that line."""
+    process = subprocess.Popen(
+        [sys.executable, str(FOLDER / script), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    return process.returncode, first
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_the_sweep_goes_on_after_an_interrupt(modules: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "algorithms.json"
+    options = ("--only", "3x3, 7", "cv12", "--filters", "one", "--seconds", 0, "--out", out)
+    status, first = interrupted_at_the_first_line("algorithms.py", *options)
+    assert status in (130, -signal.SIGINT)
+    assert first.startswith("mec cv12, 1 filter(s): ")
+    part = tmp_path / "algorithms.part.json"
+    assert not out.exists() and part.is_file()
+    done = run("algorithms.py", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("resnet 3x3, 7, 1 filter(s): ")
+    assert not part.exists()
+    found = json.loads(out.read_text())
+    assert [entry["name"] for entry in found["shapes"]] == ["cv12", "3x3, 7"]
+    names = {entry["algorithm"] for entry in found["shapes"][0]["measured"]}
+    refused = set(found["shapes"][0]["refused"])
+    assert names | refused == set(ALGORITHMS) and not names & refused
+    for swept in modules["series"].layers(found, many=False):
+        assert set(swept.sparse) | set(swept.dense) <= names
+        for points in swept.sparse.values():
+            assert [x for x, _ in points] == found["densities"][: len(points)]
+        assert swept.memory["mec"][0] == (0.05, 4.0 * 53_760)  # cv12 in the paper's table
+        plot = modules["curves"].times([swept], found["algorithms"])
+        assert plot.endswith("</svg>\n") and "sparse_direct" in plot
+        break
+
+
+def test_crossovers(modules: dict[str, Any]) -> None:
+    series = modules["series"]
+    points = [(0.1, 10.0), (0.2, 20.0), (0.4, 80.0)]
+    assert series.crossing(points, 40.0) == pytest.approx(0.2 * 2**0.5, rel=1e-3)
+    assert series.crossing(points, 5.0) == 0.0
+    assert series.crossing(points, 100.0) == 1.0
+    assert series.at(points, 0.1) == 10.0
+    assert series.at(points, 0.5) is None
+
+
+def test_shapes_are_the_papers(modules: dict[str, Any]) -> None:
+    """MEC's table: sizes of im2col's and MEC's matrices, of which the mean ratio is 2.93."""
+    ratios = []
+    for shape in modules["shapes"].MEC:
+        words = [
+            conv_memory(name, shape.x_shape, shape.w_shape(1), stride=shape.stride)
+            for name in ("im2col", "mec")
+        ]
+        ratios.append(words[0] / words[1])
+    assert sum(ratios) / len(ratios) == pytest.approx(2.93, abs=0.005)
+
+
+def test_lowerings_beside_rivals(tmp_path: Path) -> None:
+    out = tmp_path / "lowering.json"
+    done = run("lowering.py", "--only", "cv12", "--seconds", 0.02, "--out", out)
+    assert done.stdout[:5] in ("ok   ", "SHORT"), done.stderr
+    (row,) = json.loads(out.read_text())["layers"]
+    assert done.returncode == (0 if row["met"] else 1)
+    assert {"mec", "im2col", "auto", "onnxruntime"} <= set(row["contenders"])
+    assert row["ratios"]["mec"] > 0
+
+
+def test_selection_on_real_pictures(modules: dict[str, Any], tmp_path: Path, shared: Path) -> None:
+    out = tmp_path / "selection.json"
+    done = run("selection.py", "--only", "cifar10-resnet20", "--seconds", 0.02, "--out", out)
+    assert done.stdout[:5] in ("ok   ", "SHORT"), done.stderr
+    found = json.loads(out.read_text())
+    (net,) = found["networks"]
+    assert net["ratio"] > 0 and net["best_single"] in net["contenders"]
+    assert len(net["layers"]) == 21
+    tables = importlib.import_module("selection_tables")
+    assert "`cifar10-resnet20`" in tables.selection(found)
+    assert "| 16x32x32 -> 16, 3x3" in tables.winners(found)
+
+
+def test_every_algorithm_is_described() -> None:
+    text = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    assert [name for name in ALGORITHMS if f"### `{name}`" not in text] == []
