@@ -30,6 +30,8 @@ PUBLISHED_RATIOS = {
 CLAIMS = (("im2col", "up to 63 %", "up to 26x"), ("mec", "up to 28 %", "up to 9.2x"))
 """Against whom, time saved, and how many times less memory: the abstract of Amer et al. 2021."""
 LOWEST, TYPICAL = 0.05, 0.2
+SEVENTY = 0.3
+FAST_SKIPPING = ("cpo", "activation_sparse")
 
 
 def plot_names(family: str) -> dict[str, str]:
@@ -121,6 +123,24 @@ def inception(found: Result) -> str:
         "CR of CPO (theirs)", "of CPS (theirs)", "fastest with these activations",
     )  # fmt: skip
     return markdown(columns, rows) + "\n"
+
+
+def seventy(found: Result) -> str:
+    """What skipping activations gains with 70 % zeros on ResNet-50's and SqueezeNet's 3x3 layers."""
+    skipping = [name for name in found["algorithms"] if name in FAST_SKIPPING]
+    rows = []
+    for layer in (*layers(found, True, "resnet"), *layers(found, True, "squeezenet")):
+        if ", 3x3" not in layer.entry["layer"]:
+            continue
+        name, dense = layer.best_dense
+        cells = []
+        for algorithm in skipping:
+            micro = at(layer.sparse.get(algorithm, []), SEVENTY)
+            cells += [f"{micro:.0f} us" if micro else "-", times(dense / micro) if micro else "-"]
+        title = f"{FAMILIES[layer.entry['family']]} {layer.entry['name']}"
+        rows.append((title, f"{name}, {dense:.0f} us", *cells))
+    heads = (head for algorithm in skipping for head in (algorithm, "speed-up"))
+    return markdown(("70 % zero activations", "best dense", *heads), rows) + "\n"
 
 
 def _at_density(layer: Swept, density: float) -> dict[str, float]:

@@ -256,6 +256,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "limits": ("layers", limits_block),
     "claims": ("algorithms", algorithm_tables.claims),
     "inception": ("algorithms", algorithm_tables.inception),
+    "seventy": ("algorithms", algorithm_tables.seventy),
     "park": ("algorithms", algorithm_tables.park),
     "crossovers": ("algorithms", algorithm_tables.crossovers),
     "selection": ("selection", selection_tables.selection),

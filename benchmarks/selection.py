@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from zeroskip.cli.inputs import input_arrays
 from zeroskip.conv import ALGORITHMS
 from zeroskip.engine import Plan, Step
 from zeroskip.graph import evaluate, load
+from zeroskip.report.layers import layer_rows, with_input_zeros
 
 SLACK = 1.02
 """Two medians of one run differ by as much when the same plan runs twice."""
@@ -67,7 +69,8 @@ def compare(network: Network, seconds: float, pictures: Path | None = None) -> d
         contenders[name] = {
             "difference": gaps[name],
             "layers": sum(step.algorithm == name for step in session.plan.steps),
-            "bytes": session.plan.peak_bytes + session.plan.workspace_bytes,
+            "peak_bytes": session.plan.peak_bytes + session.plan.workspace_bytes,
+            "lowered_bytes": _lowered(session.plan),
         }
         contenders[name] |= times[name].to_dict() if name in times else {"reason": "its answers differ"}
     single = min((n for n in times if n != "auto"), key=lambda n: times[n].median_ms)
@@ -79,7 +82,7 @@ def compare(network: Network, seconds: float, pictures: Path | None = None) -> d
         "best_single": single,
         "ratio": ratio,
         "met": bool(ratio <= SLACK),
-        "layers": _layers(sessions),
+        "layers": _layers(sessions, _input_zeros(graph, inputs)),
     }
 
 
@@ -95,7 +98,21 @@ def _run(session: zs.InferenceSession, feeds: dict[str, Array]) -> Callable[[], 
     return lambda: session.run(None, feeds)
 
 
-def _layers(sessions: dict[str, zs.InferenceSession]) -> list[dict[str, Any]]:
+def _lowered(plan: Plan) -> int:
+    """Bytes of lowered, encoded or split input, all convolutions together: what only their own step uses."""
+    users = Counter(buffer for step in plan.steps for buffer in set(step.buffers))
+    own = {b for step in plan.steps if step.algorithm in ALGORITHMS for b in step.buffers if users[b] == 1}
+    return sum(plan.buffers[b].bytes for b in own if plan.buffers[b].source is None)
+
+
+def _input_zeros(graph: zs.Graph, inputs: Array) -> dict[str, float]:
+    """The share of zeros in each node's input, for these pictures."""
+    bound = zs.simplify(zs.bind(graph, {graph.inputs[0]: inputs.shape}))
+    rows = with_input_zeros(layer_rows(bound), bound, [inputs])
+    return {row.name: row.input_zeros for row in rows if row.input_zeros is not None}
+
+
+def _layers(sessions: dict[str, zs.InferenceSession], zeros: dict[str, float]) -> list[dict[str, Any]]:
     """Of each convolution what was chosen, and the fastest time of every algorithm, measured alone."""
     rows = []
     for step in sessions["auto"].plan.steps:
@@ -106,6 +123,7 @@ def _layers(sessions: dict[str, zs.InferenceSession]) -> list[dict[str, Any]]:
             {
                 "name": step.name,
                 "layer": step.summary,
+                "input_zeros": zeros.get(step.name),
                 "pointwise": ", 1x1" in step.summary,
                 "algorithm": step.algorithm,
                 "variant": step.variant,

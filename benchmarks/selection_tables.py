@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pages import Result, markdown, provenance
-from zeroskip.report.units import milliseconds, percent, times
+from zeroskip.report.units import milliseconds, percent, size, times
 
 
 def selection(found: Result) -> str:
@@ -20,13 +20,14 @@ def selection(found: Result) -> str:
             _median(net, net["best_single"]),
             times(1 / net["ratio"]),
             times(net["contenders"]["im2col"]["median_ms"] / net["contenders"]["auto"]["median_ms"]),
-            times(net["contenders"]["im2col"]["bytes"] / net["contenders"]["auto"]["bytes"]),
+            *(size(net["contenders"][name]["lowered_bytes"]) for name in ("im2col", "auto")),
+            times(net["contenders"]["im2col"]["peak_bytes"] / net["contenders"]["auto"]["peak_bytes"]),
         )
         for net in found["networks"]
     ]
     columns = (
         "network", "selector", "best single", "its time", "faster than it", "than im2col",
-        "less memory than im2col",
+        "lowered by im2col", "by the selection", "less peak memory",
     )  # fmt: skip
     all_times = [
         (f"`{net['network']}`", *(_median(net, name) for name in ("auto", *singles)))
@@ -63,8 +64,11 @@ def winners(found: Result) -> str:
     parts = [markdown(heads, rows)]
     for net in found["networks"]:
         parts.append(f"### {net['network']}")
-        parts.append(markdown(("layer", "chosen", "time", "runner-up", "im2col"), map(_layer, net["layers"])))
+        parts.append(markdown(HEADS, map(_layer, net["layers"])))
     return "\n\n".join(parts) + "\n"
+
+
+HEADS = ("layer", "zero inputs", "chosen", "time", "runner-up", "im2col")
 
 
 def _layer(row: Result) -> tuple[str, ...]:
@@ -74,6 +78,7 @@ def _layer(row: Result) -> tuple[str, ...]:
     second = min(others, key=others.__getitem__, default=None)
     return (
         row["layer"],
+        "-" if row["input_zeros"] is None else percent(row["input_zeros"]),
         f"{row['algorithm']} {row['variant']}",
         f"{own:.0f} us",
         f"{second}, {times(others[second] / own)}" if second else "-",

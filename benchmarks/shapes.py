@@ -123,10 +123,20 @@ RESNET = (
     _square("resnet", "1x1, 14", 1024, 14, 256, 1),
     _square("resnet", "1x1, 7", 512, 7, 2048, 1),
 )
-SHAPES = MEC + INCEPTION + ALEXNET_VGG + RESNET
+# the 3x3 layers of its fire modules (version 1.0, 224x224 pictures)
+SQUEEZENET = (
+    _same("squeezenet", "fire2, fire3", 16, 54, 64, 3),
+    _same("squeezenet", "fire4", 32, 54, 128, 3),
+    _same("squeezenet", "fire5", 32, 27, 128, 3),
+    _same("squeezenet", "fire6, fire7", 48, 27, 192, 3),
+    _same("squeezenet", "fire8", 64, 27, 256, 3),
+    _same("squeezenet", "fire9", 64, 13, 256, 3),
+)
+SHAPES = MEC + INCEPTION + ALEXNET_VGG + RESNET + SQUEEZENET
 FAMILIES = {
     "mec": "MEC's cv1-cv12 (Cho & Brand 2017)",
     "inception": "Inception-v3",
     "alexnet-vgg": "AlexNet and VGG-16",
     "resnet": "ResNet-50",
+    "squeezenet": "SqueezeNet 1.0",
 }
