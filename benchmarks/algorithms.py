@@ -210,9 +210,9 @@ def main() -> int:
                 if (shape.family, shape.name, filters) in done:
                     continue
                 found.append(measured(shape, filters, options.seconds))
-                print(line(found[-1]), flush=True)
                 if part:
                     results.write(part, settings | {"shapes": found})
+                print(line(found[-1]), flush=True)
         fitted = asdict(calibrate(SECONDS_OF_CALIBRATION)) if whole else None
     if out and part:
         results.write(out, settings | {"shapes": found, "roofline": fitted})
