@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from zeroskip.errors import InputError
 from zeroskip.preprocess import Preprocess
@@ -110,8 +110,10 @@ class ImageSet:
                 picture.load()
         # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, ...
         except Exception as error:
+            unknown = isinstance(error, UnidentifiedImageError)  # whose own text shows an address in memory
+            reason = "it is no picture, or its first bytes are damaged" if unknown else error
             raise InputError(
-                f"cannot read the picture {self.path}/{name}: {error}; replace or remove it"
+                f"cannot read the picture {self.path}/{name}: {reason}; replace or remove it"
             ) from error
         return picture
 

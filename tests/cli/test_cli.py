@@ -162,6 +162,22 @@ def test_a_bad_model_is_one_line(
     assert str(tmp_path) in refused(command, tmp_path, *more)
 
 
+def test_a_shape_too_large_for_any_machine_is_one_line(tmp_path: Path) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "digits.onnx"
+    line = refused("bench", example, "--batch", 2**40)
+    assert "does not fit into memory" in line and "--batch" in line
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_a_full_disk_is_one_line(colour_model: Path, options: list[str]) -> None:
+    command = [sys.executable, "-m", "zeroskip", "inspect", str(colour_model), *options]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "zeroskip: cannot write the result to standard output: No space left on device\n"
+
+
 def test_bad_pictures_and_options_are_one_line(
     colour_model: Path, colour_pictures: Path, tmp_path: Path
 ) -> None:

@@ -49,6 +49,8 @@ def test_inputs(session, case):
 def test_outputs(session):
     with pytest.raises(InputError, match=r"unknown \['z'\].*outputs are \['y'\]"):
         session.run(["z"], {"x": picture()})
+    with pytest.raises(InputError, match="expected a list of names or None, got the text 'y'"):
+        session.run("y", {"x": picture()})
     assert session.run([], {"x": picture()}) == []
     assert len(session.run(["y", "y"], {"x": picture()})) == 2
 
@@ -57,6 +59,8 @@ OPTIONS = {
     "a negative thread count": ({"threads": -1}, "threads: expected a number from 0"),
     "a thread count in words": ({"threads": "2"}, "threads: expected a number from 0"),
     "an unknown algorithm": ({"algorithm": "sparse_driect"}, "did you mean 'sparse_direct'"),
+    "an algorithm that is no text": ({"algorithm": None}, "no convolution algorithm is called None"),
+    "a shape in words": ({"shapes": {"x": "1x3x12x12"}}, "expected whole numbers for input 'x'"),
     "an unknown preference": ({"prefer": "cudnn"}, "no convolution algorithm is called 'cudnn'"),
     "an unknown target": ({"target": "z80"}, "target 'z80' is unknown"),
     "a foreign target": ({"target": "aarch64-linux-gnu"}, "cannot run on this machine|unknown"),
@@ -82,6 +86,17 @@ def test_a_refusal_is_an_algorithm_error(networks):
 def test_stray_arguments(networks):
     with pytest.raises(InputError, match="providers"):
         InferenceSession(networks.small(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("model", [None, 3, ["model.onnx"]])
+def test_what_is_no_model(model):
+    with pytest.raises(InputError, match="expected a path, an ONNX file's bytes or a Graph"):
+        InferenceSession(model)
+
+
+def test_options_of_another_kind(networks):
+    with pytest.raises(InputError, match="expected SessionOptions, got dict"):
+        InferenceSession(networks.small(), {"threads": 2})
 
 
 def test_opening_shapes(networks):

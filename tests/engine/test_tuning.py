@@ -14,6 +14,7 @@ import pytest
 
 from zeroskip.codegen import compile as compilation
 from zeroskip.engine import InferenceSession, SessionOptions
+from zeroskip.engine.selection import Tuner
 from zeroskip.errors import CacheWarning
 
 TUNED = SessionOptions(tune=True)
@@ -103,7 +104,7 @@ def test_damaged_kernels_are_compiled_anew(cache, answer, monkeypatch):
         content = path.read_bytes()
         path.write_bytes([b"", content[:50], content[:-1], content[:60] + b"x" + content[61:]][number % 4])
     monkeypatch.setattr(compilation, "_loaded", {})
-    with pytest.warns(CacheWarning, match=r"damaged; compiling it anew"):
+    with pytest.warns(CacheWarning, match=r"are damaged; compiling them anew"):
         answer()
     monkeypatch.setattr(compilation, "_loaded", {})
     with warnings.catch_warnings():
@@ -168,8 +169,10 @@ def test_a_folder_in_place_of_the_store(cache, answer):
 
 def test_a_file_in_place_of_the_folder(cache, answer):
     cache.write_text("no folder")
-    with pytest.warns(CacheWarning, match=r"ZEROSKIP_CACHE_DIR"):
+    with pytest.warns(CacheWarning, match=r"ZEROSKIP_CACHE_DIR") as caught:
         answer()
+    kernels = [str(w.message) for w in caught if "compiled kernels" in str(w.message)]
+    assert len(kernels) == len(set(kernels)) <= 2, "one for reading, one for writing, not one for each kernel"
 
 
 def test_a_locked_store_is_waited_for_then_done_without(cache, answer, monkeypatch):
@@ -182,17 +185,26 @@ def test_a_locked_store_is_waited_for_then_done_without(cache, answer, monkeypat
     assert rows(cache)
 
 
-def test_interrupted_tuning_leaves_the_store_whole(cache, answer, networks):
+def test_interrupted_tuning_keeps_what_was_measured(cache, answer, networks, monkeypatch):
     answer()
-    before = rows(cache)
+    before, model, measured = rows(cache), networks.small(seed=5, size=20), []
 
     def interrupt(done, total, name):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        InferenceSession(networks.small(seed=5, size=20), SessionOptions(tune=True, progress=interrupt))
-    assert rows(cache) == before
-    answer()
+        InferenceSession(model, SessionOptions(tune=True, progress=interrupt))
+    after = rows(cache)
+    assert len(after) == len(before) + 1 and set(before) <= set(after), "the first layer was measured"
+
+    def watch(self, layer, external):
+        measured.append(layer.name)
+        return measure(self, layer, external)
+
+    measure = Tuner._measure_layer
+    monkeypatch.setattr(Tuner, "_measure_layer", watch)
+    InferenceSession(model, SessionOptions(tune=True))
+    assert measured == ["second"], "tuning goes on where it ended"
 
 
 PROCESS = """

@@ -50,7 +50,8 @@ def guarded(command: Callable[..., Result]) -> Callable[..., None]:
         try:
             with _stdout_to_stderr() if as_json else nullcontext():
                 result = command(**options)
-            _print(result, as_json)
+            with _said_where():
+                _print(result, as_json)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
@@ -70,6 +71,18 @@ def guarded(command: Callable[..., Result]) -> Callable[..., None]:
     run.__signature__ = own.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
+
+
+@contextmanager
+def _said_where() -> Iterator[None]:
+    """Errors of a full disk and the like, with what could not be written."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f"cannot write the result to standard output: {error.strerror or error}") from error
 
 
 def _fail(line: str, debug: bool) -> None:

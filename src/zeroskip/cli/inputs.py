@@ -69,7 +69,14 @@ def input_arrays(
     name = graph.inputs[0]
     if images is None:
         sizes = input_shapes(graph, shape, batch=batch)[name]
-        return np.random.default_rng(7).standard_normal(sizes).astype(graph.values[name].dtype)
+        try:
+            return np.random.default_rng(7).standard_normal(sizes).astype(graph.values[name].dtype)
+        except (MemoryError, ValueError) as error:
+            shown = "x".join(map(str, sizes))
+            raise InputError(
+                f"input {name!r} of shape {shown} does not fit into memory ({error}); "
+                "give smaller sizes with --shape, or a smaller --batch"
+            ) from error
     steps = preprocess_of(graph, **preprocess)
     sizes = input_shapes(graph, shape, steps.size, batch)[name]
     pictures = open_images(images).take(sizes[0])

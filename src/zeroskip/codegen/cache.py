@@ -68,11 +68,11 @@ def read(name: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        _warn(f"compiled kernels in {path.parent} cannot be read ({error}); compiling anew")
+        _warn(f"compiled kernels in {path.parent} cannot be read ({error.strerror}); compiling anew")
         return None
     digest, body = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(body).digest() != digest:
-        _warn(f"compiled kernel {path} is damaged; compiling it anew")
+        _warn(f"compiled kernels in {path.parent} are damaged; compiling them anew")
         return None
     return body
 
@@ -85,10 +85,17 @@ def write(name: str, body: bytes) -> None:
         write_bytes(directory / f"{name}.o", hashlib.sha256(body).digest() + body)
     except (OSError, InputError) as error:
         hint = "set ZEROSKIP_CACHE_DIR to a writable folder"
-        _warn(f"compiled kernels cannot be kept in {directory} ({error}); {hint}")
+        _warn(f"compiled kernels cannot be kept in {directory} ({_reason(error)}); {hint}")
+
+
+def _reason(error: OSError | InputError) -> str:
+    """Why, without the name of the one file in question."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(error)
 
 
 def _warn(message: str) -> None:
+    """Say once what is so for all kernels."""
     if message not in _warned:
         _warned.add(message)
         warnings.warn(message, CacheWarning, stacklevel=3)

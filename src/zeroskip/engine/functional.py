@@ -64,10 +64,7 @@ def conv2d(
         size = x.shape[2 + axis] + pads[axis] + pads[axis + 2]
         if reach > size:
             raise InputError(f"w: the kernel spans {reach} {name}, the padded input has {size}; pad more")
-    constants = {"w": np.ascontiguousarray(w)}
-    if bias is not None:
-        constants["bias"] = np.ascontiguousarray(bias)
-    graph = graph_of(x.shape, constants, strides, pads, dilations, groups)
+    graph = conv_graph(x.shape, w, bias, strides=strides, pads=pads, dilations=dilations, groups=groups)
     options = SessionOptions(threads=threads, algorithm=algorithm, target=target)
     return InferenceSession(graph, options).run(None, {"x": x})[0]
 
@@ -87,31 +84,9 @@ def conv_graph(
     if bias is not None:
         constants["bias"] = np.ascontiguousarray(bias)
     attributes = {
-        "kernel_shape": w.shape[2:], "strides": strides, "pads": pads, "dilations": dilations, "group": groups
+        "kernel_shape": w.shape[2:], "strides": strides, "pads": pads, "dilations": dilations,
+        "group": int(groups),
     }  # fmt: skip
-    node = Node("Conv", ("x", *constants), ("y",), attributes, "conv")
-    float32 = np.dtype(np.float32)
-    values = {"x": Value("x", x_shape, float32), "y": Value("y", None, float32)}
-    values |= {name: Value(name, array.shape, float32) for name, array in constants.items()}
-    return Graph("conv2d", (node,), ("x",), ("y",), values, constants)
-
-
-def graph_of(
-    x_shape: tuple[int, ...],
-    constants: dict[str, Array],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    dilations: tuple[int, int],
-    groups: int,
-) -> Graph:
-    """The network of one convolution of `x`; constants are `w` and, where there is one, `bias`."""
-    attributes = {
-        "kernel_shape": constants["w"].shape[2:],
-        "strides": strides,
-        "pads": pads,
-        "dilations": dilations,
-        "group": groups,
-    }
     node = Node("Conv", ("x", *constants), ("y",), attributes, "conv")
     float32 = np.dtype(np.float32)
     values = {"x": Value("x", x_shape, float32), "y": Value("y", None, float32)}
@@ -133,7 +108,7 @@ def _check_array(name: str, array: Array, rank: int, shape: str) -> None:
 
 
 def _check_channels(x: Array, w: Array, bias: Array | None, groups: int) -> None:
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+    if isinstance(groups, bool) or not isinstance(groups, int | np.integer) or groups < 1:
         raise InputError(f"groups: expected a positive number, got {groups!r}")
     channels, outputs = x.shape[1], w.shape[0]
     if channels % groups or outputs % groups:

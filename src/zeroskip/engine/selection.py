@@ -140,13 +140,13 @@ class Tuner:
     inputs: Mapping[str, Array]
     pool: ThreadPool | None
     layers: Mapping[str, Layer]
+    found: dict[store.LayerKey, tuple[Candidate, ...]] = field(default_factory=dict, init=False)
     _sweep: Array = field(default_factory=lambda: np.zeros(SWEPT_BYTES, np.uint8), init=False)
 
     def run(
         self, progress: Callable[[int, int, str], None] | None = None
     ) -> dict[store.LayerKey, tuple[Candidate, ...]]:
-        """Measured candidates of every layer (those that the store does not know), by key."""
-        found: dict[store.LayerKey, tuple[Candidate, ...]] = {}
+        """`found`: measured candidates of every layer (those that the store does not know), by key."""
         outputs = self.context.fresh_outputs()
         external, objects = self.context.bind(self.inputs, outputs)
         steps = self.context.plan.steps
@@ -158,11 +158,11 @@ class Tuner:
                 else:
                     group.run(self.context.view, objects)
             layer = self.layers.get(step.name)
-            if layer is not None and layer.key not in found:
-                found[layer.key] = self._measure_layer(layer, external)
+            if layer is not None and layer.key not in self.found:
+                self.found[layer.key] = self._measure_layer(layer, external)
             if progress is not None:
                 progress(number + 1, len(steps), step.name)
-        return found
+        return self.found
 
     def _compile(self) -> None:
         """Compile every candidate's kernel at once: more of it happens side by side."""

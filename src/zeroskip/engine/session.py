@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -129,12 +130,17 @@ class InferenceSession:
     ) -> None:
         if unknown:
             raise InputError(f"InferenceSession takes (model, options); got {', '.join(unknown)} as well")
+        if options is not None and not isinstance(options, SessionOptions):
+            raise InputError(f"options: expected SessionOptions, got {type(options).__name__}")
         self.options = options or SessionOptions()
         self._threads = _thread_count(self.options.threads)
         self._target = resolve(self.options.target)
         self._forced = {self.options.algorithm, self.options.prefer} - {"auto"}
         for name in self._forced:
             find(name)
+        if not isinstance(model, str | os.PathLike | bytes | bytearray | memoryview | Graph):
+            kind = type(model).__name__
+            raise InputError(f"model: expected a path, an ONNX file's bytes or a Graph, got {kind}")
         self._source = model if isinstance(model, Graph) else ModelFile(model)
         graph = self.graph
         self._fresh: Graph | None = simplify(graph)
@@ -200,7 +206,7 @@ class InferenceSession:
 
     def _opening_shapes(self) -> dict[str, tuple[int, ...]] | None:
         if self.options.shapes is not None:
-            return {name: tuple(shape) for name, shape in self.options.shapes.items()}
+            return {name: _sizes(name, shape) for name, shape in self.options.shapes.items()}
         if self.options.calibration is not None:
             return {name: np.shape(array) for name, array in self.options.calibration.items()}
         if self._shape_inputs:
@@ -276,9 +282,11 @@ class InferenceSession:
         """Measure what is not known, and remember it."""
         layers = {layer.name: layer for layer in selector.layers}
         tuner = Tuner(Context(plan), self._calibration(plan), self._pool, layers)
-        found = tuner.run(self.options.progress)
-        store.write(found)
-        return {key.text: candidates for key, candidates in found.items()}
+        try:
+            tuner.run(self.options.progress)
+        finally:  # what was measured before an interrupt need not be measured again
+            store.write(tuner.found)
+        return {key.text: candidates for key, candidates in tuner.found.items()}
 
     def _calibration(self, plan: Plan) -> dict[str, Array]:
         given = self.options.calibration or {}
@@ -331,12 +339,21 @@ class InferenceSession:
     def _wanted(self, output_names: Sequence[str] | None) -> Sequence[str]:
         if output_names is None:
             return self._declared.outputs
+        if isinstance(output_names, str):
+            raise InputError(f"outputs: expected a list of names or None, got the text {output_names!r}")
         unknown = [name for name in output_names if name not in self._declared.outputs]
         if unknown:
             raise InputError(
                 f"outputs: unknown {unknown}; the network's outputs are {list(self._declared.outputs)}"
             )
         return output_names
+
+
+def _sizes(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(map(index, shape))
+    except TypeError:
+        raise InputError(f"shapes: expected whole numbers for input {name!r}, got {shape!r}") from None
 
 
 def _too_large(size: int) -> ModelError:

@@ -11,7 +11,7 @@ from zeroskip.encodings import lowering
 from zeroskip.encodings.registry import nearest
 from zeroskip.encodings.strips import Pair, pair
 from zeroskip.engine.convolutions import Choice, ConvSite
-from zeroskip.engine.functional import graph_of
+from zeroskip.engine.functional import conv_graph
 from zeroskip.engine.lowering import lower
 from zeroskip.engine.network import Network
 from zeroskip.engine.selection import Selector
@@ -77,8 +77,9 @@ def conv_memory(
     lowering.conv_memory("im2col", x_shape, (*w_shape[:2], *spans), stride=stride, padding=padding)
     batched = (1,) * (4 - len(x_shape)) + tuple(x_shape)
     strides, pads = pair("stride", stride), lowering.four_sided(padding)
-    weights = {"w": np.ones(w_shape, np.float32)}
-    graph = graph_of(batched, weights, strides, pads, dilations, batched[1] // w_shape[1])
+    groups = batched[1] // w_shape[1]
+    w = np.ones(w_shape, np.float32)
+    graph = conv_graph(batched, w, strides=strides, pads=pads, dilations=dilations, groups=groups)
     network = Network(simplify(bind(graph, {"x": batched})), resolve(target), threads)
     return -(-_allocated(network, algorithm, variant) // 4)
 

@@ -157,7 +157,8 @@ def _folded(
 def _unknown(node: Node, value: Value, values: Mapping[str, Value], constants: Mapping[str, Any]) -> str:
     causes = [name for name in _shape_operands(node) if name and name not in constants]
     why = f', because "{causes[0]}" is computed from the contents of the inputs' if causes else ""
-    return f'{describe(node)}: the shape of "{value.name}" ({show(value.shape)}) cannot be inferred{why}'
+    what = f'{describe(node)}: the shape of "{value.name}" ({show(value.shape)}) cannot be inferred{why}'
+    return f"{what}; export the network with fixed shapes"
 
 
 def explicit(node: Node, values: Mapping[str, Value]) -> Node:
