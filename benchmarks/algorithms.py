@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ SKIPS = {
 }
 """Whose zeros an algorithm skips; one that is not here has the same time whatever is zero."""
 DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+HEAVY = 5000.0
+"""Layers whose best dense algorithm takes so many microseconds get every second density."""
 HOPELESS = 2.0
 """A series of rising density ends where it takes so many times as long as the slowest dense algorithm."""
 SECONDS_OF_CALIBRATION = 0.1
@@ -93,11 +95,14 @@ def measured(shape: Shape, filters: int, seconds: float) -> Entry:
     answer = _reference(shape.graph(w))
     for name in dense:
         entry["measured"].append(_one(shape, filters, name, 1.0, seconds, answer))
-    limit = HOPELESS * max((e["microseconds"] for e in entry["measured"] if "microseconds" in e), default=1e9)
+    known = [e["microseconds"] for e in entry["measured"] if "microseconds" in e]
+    limit = HOPELESS * max(known)
+    densities = DENSITIES[::2] if min(known) > HEAVY else DENSITIES
     entry["words"] = {name: words(shape, filters, name) for name in WORDS if name in names}
     for name in names:
         if name not in dense:
-            entry["measured"] += _series(shape, filters, name, seconds, limit, answer)
+            found = (_one(shape, filters, name, density, seconds, answer) for density in densities)
+            entry["measured"] += _until(limit, found)
     return entry
 
 
@@ -110,15 +115,9 @@ def words(shape: Shape, filters: int, name: str) -> list[int]:
     return [conv_memory(name, shape.x_shape, w_shape, x=x, **how) for x in maps]
 
 
-def _series(
-    shape: Shape, filters: int, name: str, seconds: float, limit: float, dense: Callable[[Array], Array]
-) -> Iterator[Entry]:
-    for density in DENSITIES:
-        try:
-            found = _one(shape, filters, name, density, seconds, dense)
-        except AlgorithmError as error:  # refused for the weights' density, not the shape
-            yield {"algorithm": name, "density": density, "reason": str(error)}
-            continue
+def _until(limit: float, series: Iterable[Entry]) -> Iterator[Entry]:
+    """The series up to and with the first that takes longer."""
+    for found in series:
         yield found
         if found.get("microseconds", 0) > limit:
             return
@@ -132,7 +131,10 @@ def _one(
     x, w = operands(shape, filters, density, skips)
     graph = shape.graph(w)
     answer = _reference(graph) if skips in ("weights", "both") else dense
-    found = time_convolution(graph, x, name, seconds=seconds)
+    try:
+        found = time_convolution(graph, x, name, seconds=seconds)
+    except AlgorithmError as error:  # refused for its zeros, not its shape
+        return {"algorithm": name, "skips": skips, "density": density, "reason": str(error)}
     gap, allowed = difference(found.answer, answer(x)), tolerance(graph)
     entry: Entry = {"algorithm": name, "variant": found.variant, "skips": skips}
     if skips:
