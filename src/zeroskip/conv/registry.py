@@ -49,9 +49,9 @@ def algorithms() -> dict[str, str]:
 
 def find(name: str) -> Algorithm:
     """The algorithm called `name`; `AlgorithmError` suggests the nearest where there is none."""
-    if name in ALGORITHMS:
+    if isinstance(name, str) and name in ALGORITHMS:
         return ALGORITHMS[name]
-    close = get_close_matches(name, ALGORITHMS, 1)
+    close = get_close_matches(str(name), ALGORITHMS, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise AlgorithmError(
         f"no convolution algorithm is called {name!r}{hint} Known: auto, {', '.join(ALGORITHMS)}."
