@@ -1,4 +1,4 @@
-"""Zero activations are skipped and nothing else: any density, stride, block of channels; NaN."""
+"""Zero activations are skipped and nothing else: any density, stride, dilation, block of channels; NaN."""
 
 from __future__ import annotations
 
@@ -32,15 +32,41 @@ def test_exact_at_any_density(runner, kit, shape, density):
         assert (np.abs(got - expected) <= bound).all()
 
 
-@pytest.mark.parametrize("nonzeros", [0, 1, 3, 4, 5, 15, 16, 17, 63, 64])
-def test_lists_of_every_length(runner, kit, nonzeros):
-    """The last entries of a list are zeros up to a multiple of four."""
-    layer = kit.Layer(c=64, h=2, w=3, k=16, bias=False)
+@pytest.mark.parametrize("nonzeros", [0, 1, 31, 32, 33, 63, 64])
+@pytest.mark.parametrize("c", [32, 33, 64, 65, 100])
+def test_masks_of_every_length(runner, kit, c, nonzeros):
+    """A block's mask has one word or two; 1x1 kernels allow the largest blocks."""
+    layer = kit.Layer(c=c, h=2, w=3, k=16, bias=False)
     x = layer.inputs()["x"]
     x[:, nonzeros:] = 0
     expected, bound = kit.reference(layer, x)
-    ((got,),) = runner.run(kit.alone(layer), kit.always("activation_sparse"), {"x": x})
-    assert (np.abs(got - expected) <= bound).all()
+    for variant in ALGORITHMS["activation_sparse"].variants(layer.problem(), runner.target):
+        ((got,),) = runner.run(kit.alone(layer), kit.always("activation_sparse", variant), {"x": x})
+        assert (np.abs(got - expected) <= bound).all()
+
+
+WIDE = [
+    {"kernel": (1, 11), "pads": (0, 5, 0, 5)},
+    {"kernel": (1, 13), "strides": (1, 2)},
+    {"kernel": (1, 7), "strides": (1, 4), "dilations": (1, 2)},
+    {"kernel": (1, 7), "strides": (1, 3), "dilations": (1, 3)},
+    {"kernel": (1, 5), "strides": (1, 2), "dilations": (1, 6)},
+    {"kernel": (1, 2), "strides": (1, 5)},
+]
+
+
+@pytest.mark.parametrize("shape", WIDE, ids=lambda shape: str(shape))
+def test_walks_of_wide_kernels(runner, kit, shape):
+    """Kernels wider than registers allow, strides and dilations with and without a common divisor."""
+    for w in (13, 14, 29, 48):
+        layer = kit.Layer(c=5, h=2, w=w, k=70, seed=w, **shape)
+        if min(layer.size) < 1:
+            continue
+        x = layer.inputs()["x"]
+        expected, bound = kit.reference(layer, x)
+        for variant in ALGORITHMS["activation_sparse"].variants(layer.problem(), runner.target):
+            ((got,),) = runner.run(kit.alone(layer), kit.always("activation_sparse", variant), {"x": x})
+            assert (np.abs(got - expected) <= bound).all()
 
 
 def test_not_a_number_is_not_a_zero(runner, kit):

@@ -34,6 +34,14 @@ class Memory(Values):
         """The 32-bit integer at `pointer`, sign-extended to 64."""
         return Expr(self, self.ir.sext(self.ir.load(pointer.value, typ=I32, align=4), I64))
 
+    def load_u8(self, pointer: Expr) -> Expr:
+        """The unsigned byte at `pointer`, as 64 bits."""
+        return Expr(self, self.ir.zext(self.ir.load(pointer.value, typ=I8, align=1), I64))
+
+    def load_u16(self, pointer: Expr) -> Expr:
+        """The unsigned 16-bit integer at `pointer`, as 64 bits."""
+        return Expr(self, self.ir.zext(self.ir.load(pointer.value, typ=I16, align=2), I64))
+
     def load_f32(self, pointer: Expr) -> Expr:
         """The float at `pointer`."""
         return self._load_typed(pointer, F32, 4)
@@ -57,6 +65,10 @@ class Memory(Values):
     def store_i32(self, value: Expr, pointer: Expr) -> None:
         """Write the low half of a 64-bit integer."""
         self.ir.store(self.ir.trunc(value.value, I32), pointer.value, align=4)
+
+    def store_i8(self, value: Expr, pointer: Expr) -> None:
+        """Write the low byte of a 64-bit integer."""
+        self.ir.store(self.ir.trunc(value.value, I8), pointer.value, align=1)
 
     def load_masked(self, pointer: Expr, mask: Expr, otherwise: float = 0.0) -> Expr:
         """Lanes where `mask` holds; the others are `otherwise` and their memory is not touched."""

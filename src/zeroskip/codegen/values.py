@@ -135,6 +135,11 @@ class Values:
         zero = self.like(0.0, value)
         return Expr(self, self.ir.fcmp_unordered("!=", value.value, zero.value))
 
+    def any(self, mask: Expr) -> Expr:
+        """Whether any lane of the mask holds."""
+        bits = ir.IntType(mask.type.count)
+        return Expr(self, self.ir.icmp_signed("!=", self.ir.bitcast(mask.value, bits), ir.Constant(bits, 0)))
+
     def mantissa_exponent(self, value: Expr) -> tuple[Expr, Expr]:
         """Floats m in [0.5, 1) and integral e with ``value = m * 2**e``; for normal positive lanes."""
         kind = ir.VectorType(I32, value.type.count)

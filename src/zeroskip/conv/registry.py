@@ -12,6 +12,7 @@ from zeroskip.conv import (
     cscc,
     depthwise,
     direct,
+    dual_sparse,
     fft,
     im2col,
     indirect,
@@ -38,6 +39,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         cpo,
         cps,
         activation_sparse,
+        dual_sparse,
     )
 }
 
