@@ -73,3 +73,24 @@ def test_a_damaged_calibration_is_one_warning(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["sparse_roofline"] is None
     (line,) = done.stderr.splitlines()
     assert line.startswith("zeroskip: warning: ") and "--calibrate" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX terminals")
+def test_a_terminal_sees_a_bar_and_a_program_json_alone(cache: Path) -> None:
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "zeroskip", "doctor", "--calibrate", "--seconds", "0.002", "--json"]
+    environment = os.environ | {"ZEROSKIP_CACHE_DIR": str(cache), "TERM": "xterm", "COLUMNS": "80"}
+    shown = bytearray()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, env=environment) as process:
+        os.close(end)
+        try:
+            while part := os.read(terminal, 4096):
+                shown += part
+        except OSError:  # the other end is closed
+            pass
+        assert process.stdout is not None
+        found = json.loads(process.stdout.read())
+    os.close(terminal)
+    assert process.returncode == 0
+    assert b"calibrating" in shown
+    assert len(found["sparse_roofline"]["layers"]) == 4
