@@ -35,6 +35,21 @@ def test_vectors(name, lanes, registers):
     assert (target.name, target.lanes, target.registers) == (name, lanes, registers)
 
 
+@pytest.mark.parametrize(
+    "name, largest, too_large",
+    [
+        ("x86-64", [(6, 2), (2, 4)], [(4, 3), (3, 4)]),
+        ("x86-64-v3", [(4, 3), (6, 2)], [(3, 4), (5, 3)]),
+        ("x86-64-v4", [(8, 3), (6, 4), (12, 2)], [(10, 3), (15, 2)]),
+        ("aarch64-linux-gnu", [(8, 3)], [(10, 3)]),
+    ],
+)
+def test_register_tiles_leave_room_for_operands(name, largest, too_large):
+    target = resolve(name)
+    assert all(target.holds(*tile) for tile in largest)
+    assert not any(target.holds(*tile) for tile in too_large)
+
+
 def test_the_host_is_itself():
     host = resolve("host")
     assert runs_here(host) and host is resolve("host") and host.cpu

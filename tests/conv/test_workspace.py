@@ -131,10 +131,10 @@ def test_the_difference_to_the_published_words_is_as_documented(name, case):
         expected = n * (h * w + 1) * c
     else:
         expected = published(name, case.x, case.w, stride=case.stride, padding=case.padding)
-    variant = {"im2col": "8x3", "mec": "8x3/B", "indirect": "8x1"}[name]
-    if LANES < 16:
-        variant = {"im2col": "4x3", "mec": "4x3/B", "indirect": "4x1"}[name]
-    mr, nv = int(variant[0]), int(variant[2])
+    w = np.ones(case.w, np.float32)
+    problem = ConvProblem(*case.x, w, pads=case.padding, groups=case.groups)
+    variant = ALGORITHMS[name].variants(problem, resolve("host"))[-1]
+    mr, nv = map(int, variant.split("/")[0].split("x"))
     said = zs.conv_memory(name, case.x, case.w, measured=True, variant=variant, **case.options)
     assert said == expected + SUMS[name](case, mr, nv)
 
@@ -142,10 +142,12 @@ def test_the_difference_to_the_published_words_is_as_documented(name, case):
 @pytest.mark.parametrize("name", ["direct", "sparse_direct", "block_sparse"])
 def test_nothing_is_lowered(name):
     """Without packed or segmented panels there is no memory but the input split by strides."""
-    text = "4x3" if name == "direct" and LANES < 16 else {"direct": "8x3"}.get(name)
-    text = text or ("1x8" if name == "sparse_direct" else "4x3" if LANES < 16 else "4x6")
-    if name != "block_sparse":
+    problem = ConvProblem(1, 8, 20, 20, np.ones((16, 8, 3, 3), np.float32))
+    texts = ALGORITHMS[name].variants(problem, resolve("host"))
+    whole = [text for text in texts if "/" not in text and "p" not in text]
+    for text in whole[:3]:
         assert zs.conv_memory(name, (1, 8, 20, 20), (16, 8, 3, 3), measured=True, variant=text) == 0
+    assert whole
     split = zs.conv_memory(name, (1, 8, 21, 20), (16, 8, 3, 3), stride=2, measured=True)
     assert split >= 8 * 21 * 20
     assert zs.conv_memory(name, (1, 8, 20, 20), (16, 8, 3, 3)) == 0

@@ -25,7 +25,7 @@ def words(problem: ConvProblem) -> int:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    return [f"{mr}x{nv}" for mr, nv in lowered.TILES[target.registers]]
+    return [f"{mr}x{nv}" for mr, nv in lowered.tiles(target)]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:

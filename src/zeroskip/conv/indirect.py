@@ -25,7 +25,7 @@ from zeroskip.conv.indirect_kernel import Multiply, Product, Turn, turn_kernel
 from zeroskip.conv.problem import Array, ConvProblem
 
 # (MR, NV) by number of registers; MR divides the lanes of a vector.
-TILES = {32: ((8, 3), (8, 2), (8, 1)), 16: ((4, 3), (4, 2), (4, 1))}
+TILES = {32: ((8, 3), (8, 2), (8, 1)), 16: ((4, 3), (4, 2), (4, 1), (2, 4))}
 LARGEST = 2**31 - 2**20
 TASKS_PER_THREAD = 4
 
@@ -45,7 +45,8 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
     vectors = -(-(problem.K // problem.groups) // target.lanes)
-    return [f"{mr}x{nv}" for mr, nv in TILES[target.registers] if nv <= vectors]
+    tiles = [tile for tile in TILES[target.registers] if target.holds(*tile)]
+    return [f"{mr}x{nv}" for mr, nv in tiles if nv <= vectors]
 
 
 def _tile(variant: str) -> tuple[int, int]:

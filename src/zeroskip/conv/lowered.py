@@ -18,7 +18,7 @@ from zeroskip.conv.problem import Array, ConvProblem, blocked
 from zeroskip.conv.taps import Panels
 
 # (MR, NV) by number of registers.
-TILES = {32: ((8, 3), (6, 4), (12, 2)), 16: ((4, 3), (6, 2))}
+TILES = {32: ((8, 3), (6, 4), (12, 2)), 16: ((4, 3), (6, 2), (2, 4))}
 SEGMENT_BYTES = 24 << 10  # of a panel, half the first cache
 TASKS_PER_THREAD = 4
 LARGEST = 2**31 - 2**20
@@ -156,6 +156,11 @@ def _multiply(problem: ConvProblem, matrix: Matrix, at: Address, mr: int, site: 
     product = Product(mr, nv, problem.activation, residual is not None)
     arguments = tuple(values[slot] for slot in Multiply)
     return Call(product.kernel(), arguments, len(matrix.panels) * parts, scratch)
+
+
+def tiles(target: Target) -> list[tuple[int, int]]:
+    """The register tiles to choose from."""
+    return [tile for tile in TILES[target.registers] if target.holds(*tile)]
 
 
 def too_large(size: int) -> str | None:

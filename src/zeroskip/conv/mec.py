@@ -49,7 +49,7 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    return [f"{mr}x{nv}/{s}" for s in solutions(problem) for mr, nv in lowered.TILES[target.registers]]
+    return [f"{mr}x{nv}/{s}" for s in solutions(problem) for mr, nv in lowered.tiles(target)]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
