@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from zeroskip.cli import main
 from zeroskip.cli.app import COMMANDS
 
 Run = subprocess.CompletedProcess[str]
@@ -226,6 +227,16 @@ def test_an_interrupt_ends_quietly(colour_model: Path) -> None:
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
+
+
+def test_an_interrupt_before_the_command_begins_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(prog_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zeroskip.cli.app.app", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")

@@ -1,5 +1,5 @@
 """``python -m zeroskip.cli``."""
 
-from zeroskip.cli.app import main
+from zeroskip.cli import main
 
 main()

@@ -44,8 +44,3 @@ for _name in COMMANDS:
     # Typer keeps line breaks; a docstring's are those of the source file, so each paragraph becomes one line.
     _paragraphs = (inspect.getdoc(_command) or "").split("\n\n")
     app.command(_name, help="\n\n".join(" ".join(p.split()) for p in _paragraphs))(guarded(_command))
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    app(prog_name="zeroskip")

@@ -18,10 +18,8 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from zeroskip.cli import INTERRUPTED
 from zeroskip.errors import ZeroskipError
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 plus the signal's number, as shells have it."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
