@@ -24,7 +24,9 @@ class Arg(IntEnum):
 
     INPUT = 0
     OUTPUT = auto()
-    STARTS = auto()  # int32[phases][2]: from an image's first pixel to the phase's first; rows of the phase
+    STARTS = (
+        auto()
+    )  # int32[phases][3]: from an image's first pixel to the phase's first; the phase's rows, columns
     PHASES = auto()
     IMAGES = auto()
     INPUT_PLANE = auto()
@@ -33,6 +35,7 @@ class Arg(IntEnum):
     OUTPUT_PLANE = auto()
     OUTPUT_IMAGE = auto()
     OUTPUT_PITCH = auto()
+    ROWS = auto()  # of an image, as the next; some phases have one row or column less: zeros
     COLUMNS = auto()
     WHOLE_ROWS = auto()  # rows of an image whose last vector stays inside the plane
     PLANES = auto()  # output planes
@@ -42,16 +45,19 @@ class Arg(IntEnum):
 def split(x: Operand, y: Operand, pads: tuple[int, int, int, int], target: Target, threads: int) -> Call:
     """The call that splits `x` into the phases of `y`; `pads` are top, left, bottom, right of the image.
 
-    Only what taps can read is written: pixels and padding, not the borders of `y`.
+    Pixels and padding are written, not the borders of `y`; a phase's missing last row or column is zero.
     """
     source, out = x.layout, y.planar
-    top, left, bottom, _ = pads
+    top, left, bottom, right = pads
     step, stride = out.step
     if not isinstance(source, Planar) or not _reads_through(source, pads) or stride not in STRIDES:
         return copy(x, y, pads=(top, left), target=target, threads=threads)
-    padded = source.height + top + bottom
+    height, width = source.height + top + bottom, source.width + left + right
     room = out.plane // 4 - (out.images - 1) * out.rows * out.pitch - round_up(out.width, target.lanes)
-    starts = [(4 * ((a - top) * source.pitch + b - left), -(-(padded - a) // step)) for a, b in out.phases]
+    starts = [
+        (4 * ((a - top) * source.pitch + b - left), -(-(height - a) // step), -(-(width - b) // stride))
+        for a, b in out.phases
+    ]
     share = out.planes if threads == 1 else max(1, -(-BYTES_PER_TASK // out.plane))
     values: dict[Arg, Argument] = {
         Arg.INPUT: x.address,
@@ -65,6 +71,7 @@ def split(x: Operand, y: Operand, pads: tuple[int, int, int, int], target: Targe
         Arg.OUTPUT_PLANE: out.plane,
         Arg.OUTPUT_IMAGE: out.image,
         Arg.OUTPUT_PITCH: 4 * out.pitch,
+        Arg.ROWS: out.height,
         Arg.COLUMNS: out.width,
         Arg.WHOLE_ROWS: max(0, room // out.pitch + 1),
         Arg.PLANES: out.planes,
@@ -88,7 +95,7 @@ def _emit(b: Builder, stride: int) -> None:
     last = b.minimum(first + b.arg(Arg.SHARE), b.arg(Arg.PLANES))
     phases, columns = b.arg(Arg.PHASES), b.arg(Arg.COLUMNS)
     with b.loop(first, last) as plane, b.loop(0, b.arg(Arg.IMAGES)) as image:
-        phase = b.pointer(Arg.STARTS) + plane % phases * 8
+        phase = b.pointer(Arg.STARTS) + plane % phases * 12
         rows = b.load_i32(phase + 4)
         whole = b.minimum(rows, b.arg(Arg.WHOLE_ROWS))
         source = b.pointer(Arg.INPUT) + plane // phases * b.arg(Arg.INPUT_PLANE)
@@ -101,3 +108,9 @@ def _emit(b: Builder, stride: int) -> None:
             pixels = source + row * b.arg(Arg.INPUT_STEP) + column * (4 * stride)
             at = to + row * b.arg(Arg.OUTPUT_PITCH) + column * 4
             b.store_masked(b.load_strided(pixels, stride), at, b.lanes_below(columns - column))
+        own = b.load_i32(phase + 8)
+        with b.when(own < columns), b.loop(0, rows) as row:
+            b.store_masked(b.vector(), to + row * b.arg(Arg.OUTPUT_PITCH) + own * 4, b.lanes_below(b.int(1)))
+        with b.loop(rows, b.arg(Arg.ROWS)) as row, b.loop(0, columns, b.lanes) as column:
+            at = to + row * b.arg(Arg.OUTPUT_PITCH) + column * 4
+            b.store_masked(b.vector(), at, b.lanes_below(columns - column))

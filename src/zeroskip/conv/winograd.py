@@ -1,20 +1,25 @@
-"""Winograd convolution F(m x m, 3 x 3), m = 2, 4 or 6 (Lavin & Gray, CVPR 2016).
+"""Winograd convolution F(m x m, r x r) (Lavin & Gray, CVPR 2016).
 
-A tile of m x m output pixels takes a = m + 2 rows and columns of input d. With the matrices of `toom_cook`,
+A tile of m x m output pixels takes a = m + r - 1 rows and columns of input d. With the matrices of `toom_cook`,
 
     Y = A^T [ sum over c of (G g_c G^T) * (B^T d_c B) ] A,
 
-that is (m+2)^2 products per channel for m^2 outputs instead of 9 m^2: 2.25, 4 and 5.06 times fewer. Tiles are
-done in *blocks* that stay in the second cache: transform the block's input, multiply for a *chunk* of output
-channels, transform back with the epilogue, next chunk. With several threads a few blocks are done at a time.
+that is a^2 products per channel for m^2 outputs instead of r^2 m^2. For 3 x 3 kernels a = 4, 6 and 8 give the
+paper's F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3): 2.25, 4 and 5.06 times fewer. Tiles are done in *blocks* that
+stay in the second cache: transform the block's input, multiply for a *chunk* of output channels, transform
+back with the epilogue, next chunk. With several threads a few blocks are done at a time.
 
-Rounding: where direct convolution errs by at most ``n u sum |g| |d|`` (n = 9 C terms, u = 2^-24), here it is
+A strided layer is a sum over the phases of its input, with stride 1 and a kernel of r = ceil(R / stride) rows
+for each: 7x7/2 is F(3x3, 4x4) on four times the channels, 3.06 times fewer products. Kernels that are not
+square are filled up with zeros.
+
+Rounding: where direct convolution errs by at most ``n u sum |g| |d|`` (n = R S C terms, u = 2^-24), here it is
 at most ``(n + 4 a^2) u |A^T| [sum (|G| |g| |G^T|) * (|B^T| |d| |B|)] |A|``; for data of equal size that is
-larger by `Transforms.growth`, 7 for m = 2, 60 for m = 4, 509 for m = 6. What is met is far smaller: the
-largest error over the largest output of 256 channels of normal data is 6e-7, 3e-6 and 2e-5 (direct 9e-7), and
-of 16 channels 2e-7, 7e-7 and 6e-6. Two float32 runs of a network are taken to agree within ``8 * 2^-23 *
-sqrt(9 C)`` per layer (`zeroskip.bench.agreement`), 5e-5 and 1.1e-5 for these; so m = 6 is offered from 16
-channels on. NaN and infinity spread over their tiles.
+larger by `Transforms.growth`: for 3 x 3 kernels 7 with a = 4, 60 with a = 6 and 509 with a = 8. What is met is
+far smaller: the largest error over the largest output of 256 channels of normal data is 6e-7, 3e-6 and 2e-5
+(direct 9e-7), and of 16 channels 2e-7, 7e-7 and 6e-6. Two float32 runs of a network are taken to agree within
+``8 * 2^-23 * sqrt(R S C)`` per layer (`zeroskip.bench.agreement`), 5e-5 and 1.1e-5 for these; so a = 8 is
+offered from 16 channels (times phases) on. NaN and infinity spread over their tiles.
 """
 
 from __future__ import annotations
@@ -29,18 +34,20 @@ from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.problem import Array, ConvProblem
 from zeroskip.conv.taps import Panels
-from zeroskip.conv.toom_cook import transforms
+from zeroskip.conv.toom_cook import POINTS, transforms
 from zeroskip.conv.winograd_kernel import Multiplication, Multiply, Read, Tiling, read_kernel, read_scratch
 
-# Input channels from which on F(m x m, 3 x 3) is accurate enough: see above.
-LEAST_CHANNELS = {2: 1, 4: 1, 6: 16}
+# Input channels from which on `a` products a dimension are accurate enough: see above.
+LEAST_CHANNELS = {4: 1, 6: 1, 8: 16}
+# Kernels of more rows leave tiles of one pixel, or products too inexact.
+LARGEST_KERNEL = 5
 # Register tiles MR x NV by number of registers, then NV: fewest padded output channels first, then the
 # tallest.
 HEIGHTS: dict[int, dict[int, tuple[int, ...]]] = {
     32: {1: (16, 8), 2: (12, 8), 3: (8,), 4: (6, 4)},
     16: {1: (8, 4), 2: (6, 4), 3: (4, 3), 4: (3, 2)},
 }
-CHUNK = 64  # output channels whose sums wait in scratch memory: 440 KiB for m = 4 and blocks of 48 tiles
+CHUNK = 48  # output channels whose sums wait in scratch memory: 330 KiB for a = 6 and blocks of 48 tiles
 SEGMENT_BYTES = 24 << 10  # of transformed input, half the first cache
 BLOCKS_PER_THREAD = 2
 CHANNELS_PER_TASK = 8
@@ -48,19 +55,35 @@ CHANNELS_PER_TASK = 8
 
 @dataclass(frozen=True)
 class Variant:
-    """F(m x m, 3 x 3) on blocks of nv vectors of tiles."""
+    """F(m x m, r x r) on blocks of nv vectors of tiles; as text ``F(4x4,3x3)/2``."""
 
     m: int
+    r: int
     nv: int
 
     def __str__(self) -> str:
-        return f"{self.m}x{self.m}/{self.nv}"
+        return f"F({self.m}x{self.m},{self.r}x{self.r})/{self.nv}"
 
 
 def parse_variant(text: str) -> Variant:
     """The inverse of ``str(variant)``."""
-    tile, _, nv = text.partition("/")
-    return Variant(int(tile.partition("x")[0]), int(nv))
+    tile, kernel = text[2:].split(",")
+    return Variant(int(tile.partition("x")[0]), int(kernel.partition("x")[0]), int(text.partition("/")[2]))
+
+
+def kernel_size(problem: ConvProblem) -> int:
+    """r: rows and columns of the square kernel that holds every phase of the layer's."""
+    return max(-(-problem.R // problem.strides[0]), -(-problem.S // problem.strides[1]))
+
+
+def kernels(problem: ConvProblem) -> Array:
+    """The filters for each channel and phase of the input: (K, C*phases, r, r)."""
+    (down, across), r = problem.strides, kernel_size(problem)
+    w = np.zeros((problem.K, problem.C, len(problem.phases), r, r), np.float32)
+    for i, (row, column) in enumerate(problem.phases):
+        phase = problem.w[:, :, row::down, column::across]
+        w[:, :, i, : phase.shape[2], : phase.shape[3]] = phase
+    return w.reshape(problem.K, -1, r, r)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,18 +107,18 @@ def vectors_of(problem: ConvProblem, tiling: Tiling) -> int:
 
 
 def tiles_of(problem: ConvProblem, tiling: Tiling, x: Planar, y: Planar) -> Tiles:
-    """Where every group of tiles reads and writes."""
-    m, (top, left, bottom, right) = tiling.m, problem.pads
-    down, wide = -(-problem.P // m), m * tiling.per_group
+    """Where every group of tiles reads and writes; planes split by strides hold the padding, too."""
+    top, left, bottom, right = (0, 0, 0, 0) if problem.strided else problem.pads
+    m, down, wide = tiling.m, -(-problem.P // tiling.m), tiling.m * tiling.per_group
     grid = np.meshgrid(
         np.arange(problem.N), np.arange(down) * m, np.arange(0, problem.Q, wide), indexing="ij"
     )
     image, row, column = (axis.reshape(-1, 1) for axis in grid)
     # rows below the padding would only be multiplied by zero, but must be numbers: take the last one that is
     # read
-    source = np.minimum(row - top + np.arange(tiling.alpha), problem.H + bottom - 1)
+    source = np.minimum(row - top + np.arange(tiling.alpha), x.height + bottom - 1)
     offsets = 4 * ((image * x.rows + source) * x.pitch + column - left)
-    widths = problem.W + right + left - column
+    widths = x.width + right + left - column
     places = np.concatenate(
         [4 * ((image * y.rows + row) * y.pitch + column), problem.P - row, problem.Q - column], axis=1
     )
@@ -117,7 +140,9 @@ def transform_weights(w: Array, tiling: Tiling, mr: int, segment: int) -> Array:
     G = tiling.matrices.G
     both = np.kron(G, G).astype(np.float64)
     v = np.zeros((tiling.products, padded, inputs), np.float32)
-    v[:, :channels] = (both @ w.reshape(-1, 9).T.astype(np.float64)).reshape(-1, channels, inputs)
+    v[:, :channels] = (both @ w.reshape(channels * inputs, -1).T.astype(np.float64)).reshape(
+        -1, channels, inputs
+    )
     v = v.reshape(tiling.products, padded // mr, mr, inputs)
     parts = [
         v[..., c : c + segment].transpose(0, 1, 3, 2).reshape(tiling.products, -1)
@@ -131,10 +156,11 @@ def _height(problem: ConvProblem, nv: int, target: Target) -> int:
 
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
-    if (problem.R, problem.S) != (3, 3):
-        return f"the kernel is {problem.R}x{problem.S}; only 3x3 has transforms here"
-    if problem.strided:
-        return f"strides {problem.strides}; neighbouring outputs share products only with stride 1"
+    r = kernel_size(problem)
+    if r == 1:
+        return "no two outputs read the same input pixel, so no products can be saved"
+    if r > LARGEST_KERNEL:
+        return f"the kernel is {problem.R}x{problem.S}; beyond {LARGEST_KERNEL} rows transforms are inexact"
     if problem.dilations != (1, 1):
         return f"dilations {problem.dilations}; the transforms take neighbouring pixels"
     if problem.groups != 1:
@@ -142,30 +168,39 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
     return None
 
 
+def _channels(problem: ConvProblem) -> int:
+    """C: input channels, each phase of them counted."""
+    return problem.C * len(problem.phases)
+
+
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
     found: dict[str, None] = {}
-    for m in (m for m, least in LEAST_CHANNELS.items() if least <= problem.C):
-        vectors = vectors_of(problem, Tiling(m, target.lanes))
-        for widest in (3, 4):
-            found[str(Variant(m, Panels(vectors, widest).nv))] = None
+    r = kernel_size(problem)
+    for a in POINTS:
+        m = a - r + 1
+        if m < 2 or LEAST_CHANNELS[a] > _channels(problem):
+            continue
+        vectors = vectors_of(problem, Tiling(m, r, target.lanes))
+        for widest in (2, 3, 4):
+            found[str(Variant(m, r, Panels(vectors, widest).nv))] = None
     return list(found)
 
 
 def _cycles(problem: ConvProblem, text: str, target: Target) -> float:
     """Products at nine tenths of the peak, weights from the third cache, and two transforms."""
     variant = parse_variant(text)
-    tiling = Tiling(variant.m, target.lanes)
+    tiling = Tiling(variant.m, variant.r, target.lanes)
     panels = Panels(vectors_of(problem, tiling), variant.nv)
     padded = round_up(problem.K, _height(problem, panels.nv, target))
-    sums = tiling.products * padded * problem.C
+    sums = tiling.products * padded * _channels(problem)
     weights = 4 * sums * panels.count / (12 if 4 * sums < 8 << 20 else 6)
-    transforms = (problem.C + problem.K) * panels.vectors * tiling.products * 3.5
+    transforms = (_channels(problem) + problem.K) * panels.vectors * tiling.products * 3.5
     return max(sums * panels.vectors / 2 / 0.9, weights) + transforms
 
 
 def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:
     variant, target = parse_variant(text), site.target
-    tiling = Tiling(variant.m, target.lanes)
+    tiling = Tiling(variant.m, variant.r, target.lanes)
     tiles = tiles_of(problem, tiling, site.x.planar, site.y.planar)
     panels = Panels(tiles.vectors, variant.nv)
     numbers = np.arange(panels.count + 1)
@@ -173,7 +208,7 @@ def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:
     if panels.nv == 1:
         blocks = numbers.astype(np.int32)
     together = min(panels.count, 1 if site.threads == 1 else BLOCKS_PER_THREAD * site.threads)
-    product_bytes = (-(-problem.C * panels.nv * target.lanes * 4 // 64) | 1) * 64
+    product_bytes = (-(-_channels(problem) * panels.nv * target.lanes * 4 // 64) | 1) * 64
     shared: dict[str, Argument] = {
         "BLOCKS": blocks,
         "BLOCK_BYTES": tiling.products * product_bytes,
@@ -204,11 +239,12 @@ def _runs(total: int, site: Site, blocks: int, least: int) -> tuple[int, int]:
 def _read_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: Panels, site: Site) -> Call:
     """The input transform of one block; slots that differ from block to block are 0."""
     scratch = read_scratch(tiling)
-    runs, share = _runs(problem.C, site, panels.count, CHANNELS_PER_TASK)
+    channels = _channels(problem)
+    runs, share = _runs(channels, site, panels.count, CHANNELS_PER_TASK)
     values: dict[Read, Argument] = {
         Read.INPUT: site.x.address,
         Read.PLANE: site.x.planar.plane,
-        Read.CHANNELS: problem.C,
+        Read.CHANNELS: channels,
         Read.ROWS: tiles.rows,
         Read.WIDTHS: tiles.widths,
         Read.RUNS: runs,
@@ -224,9 +260,9 @@ def _multiply_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: P
     """Products and inverse transform of one block; slots that differ from block to block are 0."""
     mr = _height(problem, panels.nv, site.target)
     shape = Multiplication(tiling, mr, panels.nv, problem.activation, site.residual is not None)
-    padded = round_up(problem.K, mr)
+    padded, channels = round_up(problem.K, mr), _channels(problem)
     most = max(1, SEGMENT_BYTES // (panels.nv * tiling.lanes * 4))
-    segment = -(-problem.C // -(-problem.C // most))
+    segment = -(-channels // -(-channels // most))
     runs, share = _runs(padded, site, panels.count, mr)
     chunk = min(share, CHUNK // mr * mr)
     bias = np.zeros(padded, np.float32)
@@ -236,10 +272,10 @@ def _multiply_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: P
     scratch = sums + shape.transform_bytes()
     residual = site.residual
     values: dict[Multiply, Argument] = {
-        Multiply.CHANNELS: problem.C,
+        Multiply.CHANNELS: channels,
         Multiply.SEGMENT: segment,
-        Multiply.WEIGHTS: transform_weights(problem.w, tiling, mr, segment),
-        Multiply.WEIGHT_BYTES: 4 * padded * problem.C,
+        Multiply.WEIGHTS: transform_weights(kernels(problem), tiling, mr, segment),
+        Multiply.WEIGHT_BYTES: 4 * padded * channels,
         Multiply.PADDED: padded,
         Multiply.K: problem.K,
         Multiply.RUNS: runs,
@@ -262,11 +298,11 @@ def _multiply_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: P
 
 ALGORITHM = Algorithm(
     "winograd",
-    "F(2x2, 3x3), F(4x4, 3x3) or F(6x6, 3x3): 2.25 to 5 times fewer multiplications, more rounding",
+    "F(2x2, 3x3), F(4x4, 3x3), F(6x6, 3x3) and their kin: 2.25 to 5 times fewer products, more rounding",
     "Lavin & Gray, CVPR 2016",
     _refuses,
     _variants,
     _cycles,
     _build,
-    growth=lambda variant: transforms(parse_variant(variant).m, 3).growth,
+    growth=lambda text: transforms(parse_variant(text).m, parse_variant(text).r).growth,
 )

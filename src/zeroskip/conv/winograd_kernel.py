@@ -24,15 +24,21 @@ WEIGHTS_AHEAD = 6144
 
 @dataclass(frozen=True)
 class Tiling:
-    """F(m x m, 3 x 3) on vectors of some length: how tiles fill a vector."""
+    """F(m x m, r x r) on vectors of some length: how tiles fill a vector."""
 
     m: int
+    r: int
     lanes: int
+
+    @property
+    def name(self) -> str:
+        """E.g. ``winograd_4_3``."""
+        return f"winograd_{self.m}_{self.r}"
 
     @property
     def alpha(self) -> int:
         """Rows and columns of a tile's input, and of its transform."""
-        return self.m + 2
+        return self.m + self.r - 1
 
     @property
     def products(self) -> int:
@@ -42,7 +48,7 @@ class Tiling:
     @property
     def per_group(self) -> int:
         """J: tiles of a group; their pixels must fit a vector."""
-        return max(1, self.lanes // {2: 2, 4: 4, 6: 8}[self.m])
+        return max(1, self.lanes >> (self.m - 1).bit_length())
 
     @property
     def groups(self) -> int:
@@ -51,8 +57,8 @@ class Tiling:
 
     @property
     def matrices(self) -> Transforms:
-        """The transforms of F(m, 3)."""
-        return transforms(self.m, 3)
+        """The transforms of F(m, r)."""
+        return transforms(self.m, self.r)
 
 
 class Read(IntEnum):
@@ -106,7 +112,7 @@ class Multiply(IntEnum):
 
 def read_kernel(tiling: Tiling, nv: int) -> Kernel:
     """The input transform, for blocks of up to `nv` vectors of tiles."""
-    return Kernel(f"winograd_{tiling.m}_read_{nv}", lambda b: _emit_read(b, tiling, nv))
+    return Kernel(f"{tiling.name}_read_{nv}", lambda b: _emit_read(b, tiling, nv))
 
 
 def read_scratch(tiling: Tiling) -> int:
@@ -219,7 +225,7 @@ class Multiplication:
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
         flags = ("_residual" if self.residual else "") + tag(self.activation)
-        name = f"winograd_{self.tiling.m}_multiply_{self.mr}x{self.nv}{flags}"
+        name = f"{self.tiling.name}_multiply_{self.mr}x{self.nv}{flags}"
         return Kernel(name, lambda b: _Multiply(b, self).emit())
 
     def row_bytes(self) -> int:
