@@ -30,9 +30,10 @@ from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, activate, tag
 from zeroskip.codegen.expr import Var
 
-# A cache line of (offset, weight) pairs is eight taps; they stream from the last cache, so the line this many
-# bytes ahead is asked for (2 % of a ResNet-50; 512 bytes were too few).
-PAIRS = 8
+# The taps of one output channel come in groups: their weights, then their offsets, fetched by one load (eight
+# in a group were 5 % slower: rows have few taps, and what does not fill a group takes longer). They stream from
+# the last cache, so what is this many bytes ahead is asked for (2 % of a ResNet-50; 512 bytes were too few).
+GROUP = 4
 AHEAD = 2048
 
 
@@ -44,9 +45,9 @@ class Arg(IntEnum):
     RESIDUAL = auto()
     BIAS = auto()  # float32[blocks*MR]
     ROWS = auto()  # int32[blocks*MR]: the output channel of each row of a block; CHANNELS where there is none
-    BLOCKS = auto()  # int32[segments][blocks][3]: first value, first offset (or base), taps
+    BLOCKS = auto()  # int32[segments][blocks][3]: first value's byte, first offset (MR = 1: base), taps
     OFFSETS = auto()  # int32[]: bytes from a pixel to its tap's pixel (MR > 1)
-    VALUES = auto()  # float32[taps][MR]; MR = 1: pairs (offset, float32 weight)[taps], see `Tile.unit`
+    VALUES = auto()  # float32[taps][MR]; MR = 1: groups of float32 weights[4], offsets[4], the last of fewer
     MASKS = auto()  # one bit per lane and vector of a plane: is it a pixel?
     SCRATCH = auto()
     SCRATCH_STRIDE = auto()  # bytes of scratch per thread
@@ -73,8 +74,8 @@ class Arg(IntEnum):
 class Tile:
     """A micro-kernel's shape and epilogue: everything its code depends on besides the target.
 
-    With MR = 1, `unit` says how a pair holds its offset: 0, in bytes as int32; else as uint16 multiples of so
-    many bytes from a base, one for each block and segment: a quarter less to stream from memory.
+    With MR = 1, `unit` says how offsets are held: 0, in bytes as int32; else as uint16 multiples of so many
+    bytes from a base, one for each block and segment: a quarter less to stream from memory.
     """
 
     mr: int
@@ -93,9 +94,9 @@ class Tile:
         return f"taps_{self.mr}x{self.nv}{unit}{flags}{tag(self.activation)}"
 
     @property
-    def pair_bytes(self) -> int:
-        """Bytes of an (offset, weight) pair."""
-        return 6 if self.unit else 8
+    def offset_bytes(self) -> int:
+        """Bytes of an offset beside its weight (MR = 1)."""
+        return 2 if self.unit else 4
 
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
@@ -176,13 +177,12 @@ class _Emitter:
         acc = self.start(segment, row, partial, nv)
         pixels = self.packed if self.tile.packed else self.input + slot * b.vector_bytes
         if mr == 1:
-            base = pixels + first_offset if self.tile.unit else pixels
-            self.paired_taps(self.values + first_value * self.tile.pair_bytes, taps, base, acc[0])
+            self.grouped_taps(self.values + first_value, taps, pixels + first_offset, acc)
         else:
-            self.prefetch(self.values + first_value * (4 * mr), taps * (4 * mr))
+            self.prefetch(self.values + first_value, taps * (4 * mr))
             with b.loop(0, taps) as j:
                 offset = b.load_i32(self.offsets + (first_offset + j) * 4)
-                self.tap(self.values + (first_value + j) * (4 * mr), pixels + offset, acc)
+                self.tap(self.values + first_value + j * (4 * mr), pixels + offset, acc)
         if not self.tile.segmented:
             self.finish(acc, slot, row)
             return
@@ -208,25 +208,28 @@ class _Emitter:
         with b.loop(0, size, 64) as byte:
             b.prefetch(values + byte + AHEAD)
 
-    def paired_taps(self, pairs: Expr, taps: Expr, pixels: Expr, acc: list[Var]) -> None:
-        """All taps of one output channel, about a cache line of pairs at a time."""
-        b, size = self.b, self.tile.pair_bytes
-        whole = taps & -PAIRS
-        with b.loop(0, whole, PAIRS) as j:
-            b.prefetch(pairs + j * size + AHEAD)
-            for i in range(PAIRS):
-                self.paired_tap(pairs + (j + i) * size, pixels, acc)
-        b.prefetch(pairs + whole * size + AHEAD)
-        with b.loop(whole, taps) as j:
-            self.paired_tap(pairs + j * size, pixels, acc)
+    def grouped_taps(self, at: Expr, taps: Expr, pixels: Expr, acc: list[list[Var]]) -> None:
+        """All taps of one output channel, group by group."""
+        b, width = self.b, self.tile.offset_bytes
+        whole, size = taps & -GROUP, 4 + width
+        with b.loop(0, whole, GROUP) as j:
+            group = at + j * size
+            b.prefetch(group + AHEAD)
+            for i, offset in enumerate(self.group_offsets(group + 4 * GROUP)):
+                self.tap(group + 4 * i, pixels + offset, acc)
+        rest, left = at + whole * size, taps - whole
+        with b.loop(0, left) as i:
+            offset = b.load_i32(rest + left * 4 + i * width)
+            offset = (offset & 0xFFFF) * self.tile.unit if self.tile.unit else offset
+            self.tap(rest + i * 4, pixels + offset, acc)
 
-    def paired_tap(self, pair: Expr, pixels: Expr, acc: list[Var]) -> None:
-        """One tap of one output channel; loads limit it: offset and weight come in one (7-12 % faster)."""
+    def group_offsets(self, at: Expr) -> list[Expr]:
+        """The offsets of a group, in bytes."""
         b, unit = self.b, self.tile.unit
-        offset, w = b.unpack_pair(b.load_i64(pair), 16 if unit else 32)
-        source = pixels + (offset * unit if unit else offset)
-        for v, var in enumerate(acc):
-            var.set(b.fma(w, b.load_vector(source + v * b.vector_bytes), var.get()))
+        if not unit:
+            return [b.load_i32(at + 4 * i) for i in range(GROUP)]
+        four = b.load_i64(at)
+        return [((four >> 16 * i) & 0xFFFF) * unit for i in range(GROUP)]
 
     def start(self, segment: Expr, at: Expr, partial: Expr, nv: int) -> list[list[Var]]:
         """Accumulators holding the bias or, after the first segment, the partial sums."""

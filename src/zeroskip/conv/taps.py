@@ -9,15 +9,14 @@ import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Planar, Scratch
 from zeroskip.conv.algorithm import Site
-from zeroskip.conv.microkernel import Arg, Tile
+from zeroskip.conv.microkernel import GROUP, Arg, Tile
 from zeroskip.conv.problem import Array, ConvProblem, blocked, rows_of
 
 # With fewer multiply-accumulates a layer is not worth splitting among threads (a barrier costs about 1 us).
 MACS_WORTH_A_TASK = 100_000
 TASKS_PER_THREAD = 4
 
-# A compact (offset, weight) pair counts its offset in one of these units.
-PAIR = np.dtype([("offset", "<u2"), ("weight", "<f4")])
+# Offsets beside their weights are counted in one of these units, if 16 bits are enough.
 UNITS = (4, 64)
 
 
@@ -158,33 +157,48 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
         first_value += groups * blocks * taps
         first_offset += groups * taps
     if variant.mr > 1:
-        return _listed(entries, lists, parts, rows)
+        return _listed(entries, lists, parts, rows, variant.mr)
     lists = [np.repeat(part.reshape(groups, 1, -1), blocks, axis=1).reshape(-1) for part in lists]
-    return _paired(entries, lists, parts, rows)
+    return _grouped(entries, lists, parts, rows)
 
 
-def _listed(entries: list[Array], offsets: list[Array], values: list[Array], rows: Array) -> PackedTaps:
-    """For blocks of several output channels: a list of offsets beside the weights."""
+def _listed(
+    entries: list[Array], offsets: list[Array], values: list[Array], rows: Array, mr: int
+) -> PackedTaps:
+    """For blocks of `mr` output channels: a list of offsets beside the weights."""
     none = np.zeros(0, np.int32)
+    blocks = np.stack(entries)
+    blocks[:, :, 0] *= 4 * mr
     weights = np.ascontiguousarray(np.concatenate(values))
-    return PackedTaps(np.stack(entries).astype(np.int32), np.concatenate(offsets), weights, rows, none, none)
+    return PackedTaps(_narrow(blocks), np.concatenate(offsets), weights, rows, none, none)
 
 
-def _paired(entries: list[Array], offsets: list[Array], values: list[Array], rows: Array) -> PackedTaps:
-    """For one output channel at a time: (offset, weight) pairs, fetched by one load; 6 bytes if possible."""
+def _grouped(entries: list[Array], offsets: list[Array], values: list[Array], rows: Array) -> PackedTaps:
+    """For one output channel at a time: groups of weights and offsets; the latter in 16 bits if possible."""
     none = np.zeros(0, np.int32)
-    blocks = np.stack(entries).astype(np.int32)
+    blocks = np.stack(entries)
     bases = [int(part.min(initial=0)) for part in offsets]
     near = np.concatenate([part - base for part, base in zip(offsets, bases, strict=True)])
-    weights = np.ascontiguousarray(np.concatenate(values))
     unit = next((u for u in UNITS if not (near % u).any() and near.max(initial=0) < u << 16), 0)
-    if unit == 0:
-        pairs = np.stack([np.concatenate(offsets), weights.view(np.int32)], axis=1)
-        return PackedTaps(blocks, none, pairs, rows, none, none)
+    width = 2 if unit else 4
     blocks[:, :, 1] = np.array(bases)[:, None]
-    pairs = np.zeros(len(near) + 2, PAIR)  # the last pairs are read as 8 bytes
-    pairs["offset"][:-2], pairs["weight"][:-2] = near // unit, weights
-    return PackedTaps(blocks, none, pairs.view(np.uint8), rows, none, none, unit)
+    counts = blocks[:, :, 2].reshape(-1)
+    starts = np.concatenate([[0], np.cumsum(-(-counts * (4 + width) // 4) * 4)])
+    blocks[:, :, 0] = starts[:-1].reshape(blocks.shape[:2])
+    data = np.zeros(int(starts[-1]) + 4, np.uint8)  # the last offset is read as 4 bytes
+    tap = np.arange(len(near)) - np.repeat(np.cumsum(counts) - counts, counts)
+    group, lane = np.divmod(tap, GROUP)
+    size = np.minimum(GROUP, np.repeat(counts, counts) - group * GROUP)
+    at = np.repeat(starts[:-1], counts) + group * (GROUP * (4 + width))
+    data.view(np.float32)[at // 4 + lane] = np.concatenate(values)
+    place = at // width + size * 4 // width + lane
+    data.view(np.uint16 if unit else np.int32)[place] = near // (unit or 1)
+    return PackedTaps(_narrow(blocks), none, data, rows, none, none, unit)
+
+
+def _narrow(blocks: Array) -> Array:
+    assert blocks.max(initial=0) < 2**31, "the weights take more than 2 GiB"
+    return blocks.astype(np.int32)
 
 
 def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, tap_bytes: int = 0) -> PackedTaps:
@@ -206,8 +220,11 @@ def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, tap_bytes: in
         starts = first + np.concatenate([[0], np.cumsum(counts)[:-1]])
         entries.append(np.stack([starts, starts, counts], axis=1))
         first += tap.size
-    form = _listed if variant.mr > 1 else _paired
-    packed = form(entries, lists, values, rows_of(problem, variant.mr))
+    rows = rows_of(problem, variant.mr)
+    if variant.mr > 1:
+        packed = _listed(entries, lists, values, rows, variant.mr)
+    else:
+        packed = _grouped(entries, lists, values, rows)
     return packed if not tap_bytes else _with_pack(packed, problem, variant, offsets)
 
 
