@@ -177,7 +177,7 @@ def _grouped(entries: list[Array], offsets: list[Array], values: list[Array], ro
     """For one output channel at a time: groups of weights and offsets; the latter in 16 bits if possible."""
     none = np.zeros(0, np.int32)
     blocks = np.stack(entries)
-    bases = [int(part.min(initial=0)) for part in offsets]
+    bases = [int(part.min()) if part.size else 0 for part in offsets]
     near = np.concatenate([part - base for part, base in zip(offsets, bases, strict=True)])
     unit = next((u for u in UNITS if not (near % u).any() and near.max(initial=0) < u << 16), 0)
     width = 2 if unit else 4
