@@ -11,11 +11,11 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.tap_cost import packed_segment, tap_cycles
+from zeroskip.conv.tap_cost import shifted_variants, tap_cycles
 
 TILES = {32: ((2, 9), (2, 6), (4, 6), (4, 4), (8, 3)), 16: ((2, 4), (4, 3), (8, 1))}
-# Packed panels (blocks of 2; larger ones are not bound by loads) must be narrow to stay in the first cache.
-PACKED_WIDTHS = (3, 4, 6)
+# Shifted panels are for blocks of 2: larger ones are not bound by loads.
+SHIFTED_WIDTHS = {32: (4, 6, 9), 16: (4,)}
 SEGMENTS = (0, 16, 32, 64, 128)
 
 
@@ -30,8 +30,8 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     channels, per_group = problem.C // problem.groups, problem.K // problem.groups
     tiles = [t for t in TILES[target.registers] if t[0] <= per_group]
     plain = [taps.Variant(mr, nv, segment) for mr, nv in tiles for segment in SEGMENTS if segment < channels]
-    packed = [taps.Variant(2, nv, packed_segment(problem, nv, target), packed=True) for nv in PACKED_WIDTHS]
-    return [str(variant) for variant in plain + (packed if problem.misaligned else [])]
+    shifted = shifted_variants(problem, 2, SHIFTED_WIDTHS[target.registers], target)
+    return [str(variant) for variant in plain + shifted]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
@@ -40,8 +40,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    parsed = taps.parse_variant(variant)
-    return taps.sparse_calls(problem, parsed, site)
+    return taps.sparse_calls(problem, taps.parse_variant(variant), site)
 
 
 ALGORITHM = Algorithm(

@@ -38,9 +38,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    parsed = taps.parse_variant(variant)
-    packed = taps.pack_dense(problem, parsed, site.x.planar)
-    return (taps.call(problem, parsed, packed, site),)
+    return taps.dense_calls(problem, taps.parse_variant(variant), site)
 
 
 ALGORITHM = Algorithm(

@@ -17,8 +17,9 @@ channel (Park et al. 2017, "stretched" rows); blocks of 2, 4 or 8 output channel
 Taps may be split into *segments* (runs of input channels) so that one segment's share of the input stays in
 the first cache while all output channels pass over it; partial sums then wait in scratch memory.
 
-A *packed* panel first copies the pixels that each tap of the segment reads, shifted, into scratch memory. All
-loads of the taps are then aligned and near: worth it when many output channels pass over them.
+A *shifted* panel first copies the rows of pixels that the segment's taps read into scratch memory, once for
+each shift in width (`shifted_panel`). All loads of the taps are then aligned and near: worth it when many
+output channels pass over them, for loads that straddle two cache lines take half as long again.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
-from zeroskip.codegen import Builder, Expr, Kernel
+from zeroskip.codegen import Builder, Expr
 from zeroskip.codegen.activations import Activation, activate, tag
 from zeroskip.codegen.expr import Var
 
-# The taps of one output channel come in groups: their weights, then their offsets, fetched by one load (eight
-# in a group were 5 % slower: rows have few taps, and what does not fill a group takes longer). They stream from
-# the last cache, so what is this many bytes ahead is asked for (2 % of a ResNet-50; 512 bytes were too few).
+# The taps of one output channel come in groups: their weights, then their offsets, fetched by one load. They
+# stream from the last cache, so what is this many bytes ahead is asked for (2 % of a ResNet-50; 512 bytes were
+# too few).
 GROUP = 4
 AHEAD = 2048
 
@@ -62,12 +63,17 @@ class Arg(IntEnum):
     SEGMENTS = auto()
     TOTAL_BLOCKS = auto()
     COMPUTED = auto()  # bytes of a plane that the panels cover
-    CONV_GROUP = auto()  # blocks of one group of the convolution (packed)
-    PACK_BOUNDS = auto()  # int32[groups of the convolution * segments + 1]: which of PACK a segment copies
-    PACK = auto()  # int32[]: bytes from a pixel to its tap's pixel
-    PACKED_BYTES = auto()  # scratch for the packed pixels; the partial sums follow
     PLANE_END = auto()  # bytes of a plane in all; from COMPUTED on it is zero
     LEAD = auto()  # bytes of zeros before the first plane
+    # of shifted panels only:
+    CONV_GROUP = auto()  # blocks of one group of the convolution
+    PLACES = auto()  # int32[panels][row groups][4]: see `shifted_panel.places`
+    RUN_BOUNDS = auto()  # int32[groups of the convolution * segments + 1]: which of RUNS a segment copies
+    RUNS = auto()  # int32[]: bytes from a pixel to the first pixel of a run
+    REACH = auto()  # rows that taps reach down
+    INPUT_PITCH = auto()  # bytes from a row to the next
+    OUTPUT_PITCH = auto()
+    PACKED_BYTES = auto()  # scratch for the copied rows; the partial sums follow
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ class Tile:
     """A micro-kernel's shape and epilogue: everything its code depends on besides the target.
 
     With MR = 1, `unit` says how offsets are held: 0, in bytes as int32; else as uint16 multiples of so many
-    bytes from a base, one for each block and segment: a quarter less to stream from memory.
+    bytes from a base, one for each block and segment: a quarter less to stream from memory. `row_groups` says
+    how many runs of rows a vector of a shifted panel holds; 0: panels are read where they are.
     """
 
     mr: int
@@ -83,34 +90,32 @@ class Tile:
     activation: Activation | None = None
     residual: bool = False
     segmented: bool = False
-    packed: bool = False
+    row_groups: int = 0
     unit: int = 0
 
     @property
     def name(self) -> str:
         """E.g. ``taps_8x3_residual_relu``."""
-        flags = "".join(f"_{flag}" for flag in ("packed", "segmented", "residual") if getattr(self, flag))
+        flags = "".join(f"_{flag}" for flag in ("segmented", "residual") if getattr(self, flag))
+        shifted = f"_shifted{self.row_groups}" if self.row_groups else ""
         unit = f"_unit{self.unit}" if self.unit else ""
-        return f"taps_{self.mr}x{self.nv}{unit}{flags}{tag(self.activation)}"
+        return f"taps_{self.mr}x{self.nv}{unit}{shifted}{flags}{tag(self.activation)}"
 
     @property
     def offset_bytes(self) -> int:
         """Bytes of an offset beside its weight (MR = 1)."""
         return 2 if self.unit else 4
 
-    def kernel(self) -> Kernel:
-        """The kernel to be compiled."""
-        return Kernel(self.name, lambda b: _Emitter(b, self).emit())
 
+class Emitter:
+    """Emits the micro-kernel; its panels are read and written where they are."""
 
-class _Emitter:
     def __init__(self, b: Builder, tile: Tile) -> None:
         self.b, self.tile = b, tile
         self.input, self.output, self.residual = (b.pointer(a) for a in (Arg.INPUT, Arg.OUTPUT, Arg.RESIDUAL))
         self.bias, self.masks, self.rows = (b.pointer(a) for a in (Arg.BIAS, Arg.MASKS, Arg.ROWS))
         self.blocks, self.offsets, self.values = (b.pointer(a) for a in (Arg.BLOCKS, Arg.OFFSETS, Arg.VALUES))
-        self.packed = b.pointer(Arg.SCRATCH) + b.thread * b.arg(Arg.SCRATCH_STRIDE)
-        self.scratch = self.packed + b.arg(Arg.PACKED_BYTES)
+        self.scratch = b.pointer(Arg.SCRATCH) + b.thread * b.arg(Arg.SCRATCH_STRIDE)
         self.channels = b.arg(Arg.CHANNELS)
         self.output_plane, self.residual_plane = b.arg(Arg.OUTPUT_PLANE), b.arg(Arg.RESIDUAL_PLANE)
         self.total_blocks, self.segments = b.arg(Arg.TOTAL_BLOCKS), b.arg(Arg.SEGMENTS)
@@ -127,68 +132,51 @@ class _Emitter:
         first = (b.task // groups) * share
         last = b.minimum(first + share, panels)
         with b.loop(first, b.minimum(last, wide)) as panel:
-            self.panel(panel * nv, nv)
+            self.panel(panel, panel * nv, nv)
         if nv > 1:
             with b.loop(b.maximum(first, wide), last) as panel:
-                self.panel(wide * nv + (panel - wide) * (nv - 1), nv - 1)
+                self.panel(panel, wide * nv + (panel - wide) * (nv - 1), nv - 1)
         with b.when(last.equals(panels)):
             self.zero_borders(group)
 
-    def panel(self, slot: Expr, nv: int) -> None:
-        """All blocks of the task's group over `nv` vectors of pixels."""
+    def panel(self, number: Expr, slot: Expr, nv: int) -> None:
+        """All blocks of the task's group over the panel's `nv` vectors, which begin at vector `slot`."""
         b = self.b
-        if not self.tile.packed:
-            self.segments_of(slot, nv, self.first_block, self.last_block)
-            return
-        size = b.arg(Arg.CONV_GROUP)
-        with b.loop(self.first_block // size, (self.last_block + size - 1) // size) as group:
-            first = b.maximum(self.first_block, group * size)
-            last = b.minimum(self.last_block, (group + 1) * size)
-            self.segments_of(slot, nv, first, last, group)
+        self.pixels, self.slot = self.input + slot * b.vector_bytes, slot
+        self.segments_of(nv, self.first_block, self.last_block)
 
-    def segments_of(self, slot: Expr, nv: int, first: Expr, last: Expr, group: Expr | None = None) -> None:
-        """The blocks from `first` to `last`, segment by segment."""
+    def segments_of(self, nv: int, first: Expr, last: Expr, group: Expr | None = None) -> None:
+        """The blocks from `first` to `last`, of one group of the convolution or all, segment by segment."""
         b = self.b
         with b.loop(0, self.segments if self.tile.segmented else 1) as segment:
-            if group is not None:
-                self.pack(slot, nv, group * self.segments + segment)
+            self.fetch(nv, segment, group)
             row = self.blocks + segment * self.total_blocks * 12
             with b.loop(first, last) as block:
-                self.block(slot, nv, segment, block, row + block * 12)
+                self.block(nv, segment, block, row + block * 12)
 
-    def pack(self, slot: Expr, nv: int, segment: Expr) -> None:
-        """Copy what each tap of the segment reads; a tap takes NV vectors, also in narrow panels."""
-        b = self.b
-        bounds = b.pointer(Arg.PACK_BOUNDS) + segment * 4
-        first, last = b.load_i32(bounds), b.load_i32(bounds + 4)
-        pixels, offsets = self.input + slot * b.vector_bytes, b.pointer(Arg.PACK)
-        with b.loop(first, last) as tap:
-            source = pixels + b.load_i32(offsets + tap * 4)
-            to = self.packed + (tap - first) * (self.tile.nv * b.vector_bytes)
-            for byte in range(0, nv * b.vector_bytes, b.vector_bytes):
-                b.store(b.load_vector(source + byte), to + byte, align=b.vector_bytes)
+    def fetch(self, nv: int, segment: Expr, group: Expr | None) -> None:
+        """Make the segment's pixels ready: here they are."""
 
-    def block(self, slot: Expr, nv: int, segment: Expr, block: Expr, entry: Expr) -> None:
+    def block(self, nv: int, segment: Expr, block: Expr, entry: Expr) -> None:
         """The register tile: initialise, run over the taps, finish."""
         b, mr = self.b, self.tile.mr
         first_value, first_offset, taps = (b.load_i32(entry + 4 * i) for i in range(3))
         row = block * mr
         partial = self.scratch + block * (mr * self.tile.nv * b.vector_bytes)
         acc = self.start(segment, row, partial, nv)
-        pixels = self.packed if self.tile.packed else self.input + slot * b.vector_bytes
         if mr == 1:
-            self.grouped_taps(self.values + first_value, taps, pixels + first_offset, acc)
+            self.grouped_taps(self.values + first_value, taps, self.pixels + first_offset, acc)
         else:
             self.prefetch(self.values + first_value, taps * (4 * mr))
             with b.loop(0, taps) as j:
                 offset = b.load_i32(self.offsets + (first_offset + j) * 4)
-                self.tap(self.values + first_value + j * (4 * mr), pixels + offset, acc)
+                self.tap(self.values + first_value + j * (4 * mr), self.pixels + offset, acc)
         if not self.tile.segmented:
-            self.finish(acc, slot, row)
+            self.finish(acc, row)
             return
         with b.choose((segment + 1).equals(self.segments)) as (last, otherwise):
             with last:
-                self.finish(acc, slot, row)
+                self.finish(acc, row)
             with otherwise:
                 for i, var in enumerate(var for row in acc for var in row):
                     b.store(var.get(), partial + i * b.vector_bytes)
@@ -218,10 +206,10 @@ class _Emitter:
             for i, offset in enumerate(self.group_offsets(group + 4 * GROUP)):
                 self.tap(group + 4 * i, pixels + offset, acc)
         rest, left = at + whole * size, taps - whole
-        with b.loop(0, left) as i:
-            offset = b.load_i32(rest + left * 4 + i * width)
+        with b.loop(0, left) as number:
+            offset = b.load_i32(rest + left * 4 + number * width)
             offset = (offset & 0xFFFF) * self.tile.unit if self.tile.unit else offset
-            self.tap(rest + i * 4, pixels + offset, acc)
+            self.tap(rest + number * 4, pixels + offset, acc)
 
     def group_offsets(self, at: Expr) -> list[Expr]:
         """The offsets of a group, in bytes."""
@@ -253,29 +241,32 @@ class _Emitter:
                     var.set(b.load_vector(partial + i * b.vector_bytes))
         return acc
 
-    def finish(self, acc: list[list[Var]], slot: Expr, first: Expr) -> None:
-        """Residual, activation, borders to zero, store; rows without a channel (MR does not divide K) go."""
+    def finish(self, acc: list[list[Var]], first: Expr) -> None:
+        """Store the block's rows; rows without a channel (MR does not divide K) go."""
         b = self.b
-        at = slot * b.vector_bytes
-        masks = [b.mask_bits(self.masks + (slot + v) * self.mask_bytes) for v in range(len(acc[0]))]
+        masks = self.pixel_masks(len(acc[0]))
         for m, row in enumerate(acc):
             k = b.load_i32(self.rows + (first + m) * 4)
-
-            def store(row: list[Var] = row, k: Expr = k) -> None:
-                out = self.output + k * self.output_plane + at
-                for v, var in enumerate(row):
-                    y = var.get()
-                    if self.tile.residual:
-                        residual = self.residual + k * self.residual_plane + at
-                        y = y + b.load_vector(residual + v * b.vector_bytes)
-                    y = activate(b, y, self.tile.activation)
-                    b.store(b.select(masks[v], y, 0.0), out + v * b.vector_bytes)
-
             if m == 0:
-                store()
+                self.store(k, row, masks)
             else:
                 with b.when(k < self.channels):
-                    store()
+                    self.store(k, row, masks)
+
+    def pixel_masks(self, nv: int) -> list[list[Expr]]:
+        """The lanes of each vector of the panel that are pixels; a row group of them (here one) at a time."""
+        b = self.b
+        return [[b.mask_bits(self.masks + (self.slot + v) * self.mask_bytes) for v in range(nv)]]
+
+    def store(self, k: Expr, row: list[Var], masks: list[list[Expr]]) -> None:
+        """Residual, activation, borders to zero, store."""
+        b = self.b
+        for v, (var, mask) in enumerate(zip(row, masks[0], strict=True)):
+            at, y = (self.slot + v) * b.vector_bytes, var.get()
+            if self.tile.residual:
+                y = y + b.load_vector(self.residual + k * self.residual_plane + at)
+            y = b.select(mask, activate(b, y, self.tile.activation), 0.0)
+            b.store(y, self.output + k * self.output_plane + at)
 
     def zero_borders(self, group: Expr) -> None:
         """Zeros from the last computed vector to the end of each plane, and before the first plane."""

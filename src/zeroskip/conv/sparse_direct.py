@@ -10,14 +10,12 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.tap_cost import packed_segment, tap_cycles
+from zeroskip.conv.tap_cost import TAPS_PER_SEGMENT, shifted_variants, tap_cycles
 
 WIDTHS = {32: (4, 6, 8, 10, 14), 16: (4, 6, 8, 10)}
-# Packed panels must be narrow, for all shifts of a segment to stay in the first cache.
-PACKED_WIDTHS = (3, 4, 6)
+# Low shifted panels leave more channels in the first cache, high ones read fewer weights.
+SHIFTED_WIDTHS = {32: (4, 6, 8, 14), 16: (4, 6, 8)}
 SEGMENTS = (0, 16, 32, 64, 128, 256)
-# With fewer non-zeros per output channel and segment, partial sums cost more than they save.
-TAPS_PER_SEGMENT = 4
 
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
@@ -29,8 +27,8 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     per_channel = problem.density * problem.R * problem.S
     segments = [s for s in SEGMENTS if s < channels and (s == 0 or s * per_channel >= TAPS_PER_SEGMENT)]
     plain = [taps.Variant(1, nv, segment) for nv in WIDTHS[target.registers] for segment in segments]
-    packed = [taps.Variant(1, nv, packed_segment(problem, nv, target), packed=True) for nv in PACKED_WIDTHS]
-    return [str(variant) for variant in plain + (packed if problem.misaligned else [])]
+    shifted = shifted_variants(problem, 1, SHIFTED_WIDTHS[target.registers], target)
+    return [str(variant) for variant in plain + shifted]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
@@ -38,8 +36,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    parsed = taps.parse_variant(variant)
-    return taps.sparse_calls(problem, parsed, site)
+    return taps.sparse_calls(problem, taps.parse_variant(variant), site)
 
 
 ALGORITHM = Algorithm(

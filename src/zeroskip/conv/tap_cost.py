@@ -7,13 +7,21 @@ starting a block 20 cycles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 from zeroskip.codegen import Target
 from zeroskip.conv.problem import ConvProblem
+from zeroskip.conv.shifted_panel import Shifts, row_groups
 from zeroskip.conv.taps import Panels, Variant
 
 FIRST_CACHE = 32 * 1024
+# What shifted panels may take of first caches of 32 and of 48 KiB, beside weights and sums.
+SHIFTED_BYTES = (24 * 1024, 40 * 1024)
+# With fewer non-zeros per output channel and segment, partial sums cost more than they save.
+TAPS_PER_SEGMENT = 4
 STORE, FAR_LOAD, NEAR_LOAD, START = 5.0, 2.3, 0.5, 20.0
-PACK = 2.5  # cycles to copy a vector into a packed panel
+COPY = 2.0  # cycles to copy a vector into a shifted panel
 
 
 def pixel_vectors(problem: ConvProblem, target: Target) -> int:
@@ -22,10 +30,32 @@ def pixel_vectors(problem: ConvProblem, target: Target) -> int:
     return -(-problem.N * problem.P * pitch // target.lanes)
 
 
+def shifted_shape(problem: ConvProblem, target: Target) -> tuple[int, int]:
+    """Panels of a layer side by side, and the vectors of one below each other, if shifted."""
+    groups = row_groups(problem.Q, problem.P, problem.Q + problem.pads[1], target.lanes)
+    return problem.N * -(-problem.Q // target.lanes), -(-problem.P // groups)
+
+
+def shifted_variants(problem: ConvProblem, mr: int, widths: Sequence[int], target: Target) -> list[Variant]:
+    """Shifted panels of different heights, with as many input channels a segment as fill the first cache."""
+    if not problem.misaligned:
+        return []
+    channels, shifts = problem.C // problem.groups, Shifts(problem)
+    found: dict[Variant, None] = {}
+    for widest, size in product(widths, SHIFTED_BYTES):
+        nv = Panels(shifted_shape(problem, target)[1], widest).nv
+        fitting = size // (shifts.channel_vectors(nv) * target.lanes * 4)
+        segment = 0 if fitting >= channels else fitting
+        if segment == 0 or segment * problem.density * problem.R * problem.S >= TAPS_PER_SEGMENT:
+            found[Variant(mr, nv, segment, shifted=True)] = None
+    return list(found)
+
+
 def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Target) -> float:
     """Predicted cycles when blocks of `variant.mr` output channels have `taps` taps in all."""
-    panels = Panels(pixel_vectors(problem, target), variant.nv)
-    vectors, count, mr = panels.vectors, panels.count, variant.mr
+    side, height = shifted_shape(problem, target) if variant.shifted else (1, pixel_vectors(problem, target))
+    panels = Panels(height, variant.nv)
+    vectors, count, mr = side * panels.vectors, side * panels.count, variant.mr
     channels = problem.C // problem.groups
     segment = min(variant.segment or channels, channels)
     segments = -(-channels // segment)
@@ -34,22 +64,14 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     shifts = problem.R if panels.nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
     footprint = segment * lines * min(problem.R, shifts + 1) * target.lanes * 4
     load = NEAR_LOAD if footprint <= FIRST_CACHE else FAR_LOAD
-    pack = 0.0
-    if variant.packed:
+    copies = 0.0
+    if variant.shifted:
         load = NEAR_LOAD
-        pack = PACK * problem.C * problem.R * problem.S * vectors
+        copies = COPY * problem.C * count * Shifts(problem).channel_vectors(panels.nv)
     elif problem.misaligned:
         load *= 1.6  # most shifted vectors straddle two cache lines
     multiply = taps * vectors * mr / 2
     loads = taps * (vectors * load + count * (mr + 1) * NEAR_LOAD)
     spill = blocks * mr * vectors * 2.0 * (segments - 1)
     overhead = STORE * problem.K * vectors + START * blocks * count * segments
-    return pack + max(multiply, loads) + overhead + spill
-
-
-def packed_segment(problem: ConvProblem, nv: int, target: Target) -> int:
-    """The input channels whose packed taps fill the first cache; 0 where all of them fit."""
-    channels = problem.C // problem.groups
-    bytes_per_channel = problem.R * problem.S * nv * target.lanes * 4
-    fitting = max(1, FIRST_CACHE // bytes_per_channel)
-    return 0 if fitting >= channels else fitting
+    return copies + max(multiply, loads) + overhead + spill

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Planar, Scratch
 from zeroskip.conv.algorithm import Site
+from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.microkernel import GROUP, Arg, Tile
 from zeroskip.conv.problem import Array, ConvProblem, blocked, rows_of
+from zeroskip.conv.shifted_panel import Places, Shifts, kernel, places
 
 # With fewer multiply-accumulates a layer is not worth splitting among threads (a barrier costs about 1 us).
 MACS_WORTH_A_TASK = 100_000
@@ -22,26 +24,26 @@ UNITS = (4, 64)
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to run the taps: the register tile, input channels of a segment (0: all), packed panels or not.
+    """A way to run the taps: the register tile, input channels of a segment (0: all), shifted panels or not.
 
-    As text ``1x4/16p``: 1 channel by 4 vectors, segments of 16 input channels, packed.
+    As text ``1x4/16s``: 1 channel by 4 vectors, segments of 16 input channels, shifted.
     """
 
     mr: int
     nv: int
     segment: int = 0
-    packed: bool = False
+    shifted: bool = False
 
     def __str__(self) -> str:
         segment = f"/{self.segment}" if self.segment else ""
-        return f"{self.mr}x{self.nv}{segment}{'p' if self.packed else ''}"
+        return f"{self.mr}x{self.nv}{segment}{'s' if self.shifted else ''}"
 
 
 def parse_variant(text: str) -> Variant:
     """The inverse of ``str(variant)``."""
-    tile, _, segment = text.removesuffix("p").partition("/")
+    tile, _, segment = text.removesuffix("s").partition("/")
     mr, nv = tile.split("x")
-    return Variant(int(mr), int(nv), int(segment or 0), text.endswith("p"))
+    return Variant(int(mr), int(nv), int(segment or 0), text.endswith("s"))
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,18 @@ def panels_of(layout: Planar, variant: Variant, lanes: int) -> Panels:
     return Panels(vectors_of(layout, lanes), variant.nv)
 
 
+def dense_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Call, ...]:
+    """The convolution over all taps."""
+    return (call(problem, variant, pack_dense(problem, variant, site.x.planar), site),)
+
+
 def sparse_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Call, ...]:
     """The convolution over the taps that are not zero."""
-    lanes = site.target.lanes
-    tap_bytes = panels_of(site.y.planar, variant, lanes).nv * lanes * 4 if variant.packed else 0
-    taps = pack_sparse(problem, variant, site.x.planar, tap_bytes)
-    return (call(problem, variant, taps, site),)
+    if not variant.shifted:
+        return (call(problem, variant, pack_sparse(problem, variant, site.x.planar), site),)
+    at = places(site.x.planar, site.y.planar, variant.nv, site.target.lanes)
+    taps = pack_shifted(problem, variant, site.x.planar, at.nv, site.target.lanes)
+    return zero_borders(site.y, site.threads), call(problem, variant, taps, site, at)
 
 
 def vectors_of(layout: Planar, lanes: int) -> int:
@@ -108,17 +116,20 @@ def tap_offsets(problem: ConvProblem, x: Planar) -> Array:
     return offsets.astype(np.int32)
 
 
+NONE = np.zeros(0, np.int32)
+
+
 @dataclass(frozen=True)
 class PackedTaps:
-    """The micro-kernel's arrays: see `Arg.BLOCKS`, `Arg.OFFSETS`, `Arg.VALUES`, `Arg.ROWS`, `Arg.PACK`."""
+    """The micro-kernel's arrays: see `Arg.BLOCKS`, `Arg.OFFSETS`, `Arg.VALUES`, `Arg.ROWS`, `Arg.RUNS`."""
 
     blocks: Array
     offsets: Array
     values: Array
     rows: Array
-    pack_bounds: Array
-    pack: Array
     unit: int = 0
+    run_bounds: Array = field(default_factory=lambda: NONE)
+    runs: Array = field(default_factory=lambda: NONE)
 
     @property
     def segments(self) -> int:
@@ -166,16 +177,14 @@ def _listed(
     entries: list[Array], offsets: list[Array], values: list[Array], rows: Array, mr: int
 ) -> PackedTaps:
     """For blocks of `mr` output channels: a list of offsets beside the weights."""
-    none = np.zeros(0, np.int32)
     blocks = np.stack(entries)
     blocks[:, :, 0] *= 4 * mr
     weights = np.ascontiguousarray(np.concatenate(values))
-    return PackedTaps(_narrow(blocks), np.concatenate(offsets), weights, rows, none, none)
+    return PackedTaps(_narrow(blocks), np.concatenate(offsets), weights, rows)
 
 
 def _grouped(entries: list[Array], offsets: list[Array], values: list[Array], rows: Array) -> PackedTaps:
     """For one output channel at a time: groups of weights and offsets; the latter in 16 bits if possible."""
-    none = np.zeros(0, np.int32)
     blocks = np.stack(entries)
     bases = [int(part.min()) if part.size else 0 for part in offsets]
     near = np.concatenate([part - base for part, base in zip(offsets, bases, strict=True)])
@@ -193,7 +202,7 @@ def _grouped(entries: list[Array], offsets: list[Array], values: list[Array], ro
     data.view(np.float32)[at // 4 + lane] = np.concatenate(values)
     place = at // width + size * 4 // width + lane
     data.view(np.uint16 if unit else np.int32)[place] = near // (unit or 1)
-    return PackedTaps(_narrow(blocks), none, data, rows, none, none, unit)
+    return PackedTaps(_narrow(blocks), NONE, data, rows, unit)
 
 
 def _narrow(blocks: Array) -> Array:
@@ -201,39 +210,45 @@ def _narrow(blocks: Array) -> Array:
     return blocks.astype(np.int32)
 
 
-def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, tap_bytes: int = 0) -> PackedTaps:
-    """The taps at which any channel of the block is not zero; each block has its own offset list.
+def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar) -> PackedTaps:
+    """The taps at which any channel of the block is not zero; each block has its own offset list."""
+    offsets = tap_offsets(problem, x).reshape(problem.groups, -1)
+    return _pack_nonzeros(problem, variant, [offsets[:, cut] for cut in _segments(problem, variant)])
 
-    With `tap_bytes` they are offsets into the packed panel, where a tap of the segment takes so many bytes.
-    """
+
+def pack_shifted(problem: ConvProblem, variant: Variant, x: Planar, nv: int, lanes: int) -> PackedTaps:
+    """The same with offsets into a shifted panel of `nv` vectors, and the runs that fill it."""
+    shifts, area = Shifts(problem), problem.R * problem.S
+    cuts = _segments(problem, variant)
+    channels = np.arange((cuts[0].stop - cuts[0].start) // area)[:, None]
+    offsets = 4 * lanes * (channels * shifts.channel_vectors(nv) + shifts.places(nv)).reshape(-1)
+    each = [np.tile(offsets[: cut.stop - cut.start], (problem.groups, 1)) for cut in cuts]
+    taps = _pack_nonzeros(problem, variant, each)
+    sources = shifts.sources(x).reshape(problem.groups, -1, len(shifts.runs))
+    runs = [group[cut.start // area : cut.stop // area].reshape(-1) for group in sources for cut in cuts]
+    bounds = np.cumsum([0, *(len(part) for part in runs)])
+    assert np.abs(sources).max() < 2**31, "input planes span more than 2 GiB"
+    return replace(taps, run_bounds=_narrow(bounds), runs=np.concatenate(runs).astype(np.int32))
+
+
+def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: list[Array]) -> PackedTaps:
+    """The taps that are not zero, with `offsets` (groups, taps of the segment) of each segment."""
     w = blocked(problem, variant.mr)
     there: Array = np.asarray(w.any(axis=2))
-    offsets = tap_offsets(problem, x).reshape(problem.groups, -1)
     values, lists, entries = [], [], []
     first = 0
-    for cut in _segments(problem, variant):
+    for cut, of_segment in zip(_segments(problem, variant), offsets, strict=True):
         group, block, tap = np.nonzero(there[:, :, cut])
-        tap = tap + cut.start
-        values.append(w[group, block, :, tap].reshape(-1))
-        lists.append(((tap - cut.start) * tap_bytes).astype(np.int32) if tap_bytes else offsets[group, tap])
+        values.append(w[group, block, :, tap + cut.start].reshape(-1))
+        lists.append(of_segment[group, tap].astype(np.int32))
         counts = np.count_nonzero(there[:, :, cut], axis=2).reshape(-1)
         starts = first + np.concatenate([[0], np.cumsum(counts)[:-1]])
         entries.append(np.stack([starts, starts, counts], axis=1))
         first += tap.size
     rows = rows_of(problem, variant.mr)
     if variant.mr > 1:
-        packed = _listed(entries, lists, values, rows, variant.mr)
-    else:
-        packed = _grouped(entries, lists, values, rows)
-    return packed if not tap_bytes else _with_pack(packed, problem, variant, offsets)
-
-
-def _with_pack(taps: PackedTaps, problem: ConvProblem, variant: Variant, offsets: Array) -> PackedTaps:
-    """The taps with what to copy for each group of the convolution and segment."""
-    cuts = _segments(problem, variant)
-    lists = [offsets[group, cut] for group in range(problem.groups) for cut in cuts]
-    bounds = np.concatenate([[0], np.cumsum([len(part) for part in lists])])
-    return replace(taps, pack_bounds=bounds.astype(np.int32), pack=np.concatenate(lists))
+        return _listed(entries, lists, values, rows, variant.mr)
+    return _grouped(entries, lists, values, rows)
 
 
 def _group_bounds(work: Array, groups: int) -> Array:
@@ -243,23 +258,26 @@ def _group_bounds(work: Array, groups: int) -> Array:
     return np.concatenate([[0], np.maximum.accumulate(cuts), [len(work)]]).astype(np.int32)
 
 
-def call(problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site) -> Call:
+def call(
+    problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site, at: Places | None = None
+) -> Call:
     """The convolution as one kernel call: y = activation(taps(x) + bias [+ residual])."""
     x, y, residual, target, threads = site.x, site.y, site.residual, site.target, site.threads
     lanes, layout = target.lanes, y.planar
-    panels = panels_of(layout, variant, lanes)
+    panels = at or panels_of(layout, variant, lanes)
     tile = Tile(
         variant.mr,
         panels.nv,
         problem.activation,
         residual is not None,
         taps.segments > 1,
-        variant.packed,
+        at.groups if at else 0,
         taps.unit,
     )
     total = int(taps.blocks.shape[1])
     chunks, groups = split(problem, panels.count, total, threads)
-    packed = int(np.diff(taps.pack_bounds).max(initial=0)) * panels.nv * lanes * 4
+    reach = Shifts(problem).reach if at else 0
+    packed = int(np.diff(taps.run_bounds).max(initial=0)) * (panels.nv + reach) * lanes * 4
     scratch = packed + (total * variant.mr * panels.nv * lanes * 4 if tile.segmented else 0)
     bias = np.zeros(problem.K + 1, np.float32)
     if problem.bias is not None:
@@ -287,17 +305,21 @@ def call(problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site) -
         Arg.GROUP_BOUNDS: _group_bounds(taps.work, groups),
         Arg.SEGMENTS: taps.segments,
         Arg.TOTAL_BLOCKS: total,
-        Arg.COMPUTED: panels.vectors * lanes * 4,
-        Arg.CONV_GROUP: total // problem.groups,
-        Arg.PACK_BOUNDS: taps.pack_bounds,
-        Arg.PACK: taps.pack,
-        Arg.PACKED_BYTES: packed,
+        Arg.COMPUTED: vectors_of(layout, lanes) * lanes * 4,
         Arg.PLANE_END: layout.plane,
         Arg.LEAD: layout.lead,
+        Arg.CONV_GROUP: total // problem.groups,
+        Arg.PLACES: at.table if at else NONE,
+        Arg.RUN_BOUNDS: taps.run_bounds,
+        Arg.RUNS: taps.runs,
+        Arg.REACH: reach,
+        Arg.INPUT_PITCH: 4 * x.planar.pitch,
+        Arg.OUTPUT_PITCH: 4 * layout.pitch,
+        Arg.PACKED_BYTES: packed,
     }
     arguments = tuple(values[arg] for arg in Arg)
     tasks = groups * -(-panels.count // -(-panels.count // chunks))
-    return Call(tile.kernel(), arguments, tasks, scratch)
+    return Call(kernel(tile), arguments, tasks, scratch)
 
 
 def split(problem: ConvProblem, panels: int, blocks: int, threads: int) -> tuple[int, int]:

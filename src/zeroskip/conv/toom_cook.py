@@ -20,9 +20,9 @@ import numpy as np
 
 from zeroskip.conv.problem import Array
 
-# The finite points by products a, 0 and then opposite pairs. Those of a = 6 leave a third of the error of 0, 1,
-# -1, 2, -2 (standard deviation over normal data of 256 channels: 1.4e-6 of the result's, against 3.1e-6; direct
-# 0.8e-6).
+# The finite points by products a, 0 and then opposite pairs. Those of a = 6 leave a third of the error of 0,
+# 1, -1, 2, -2 (standard deviation over normal data of 256 channels: 1.4e-6 of the result's, against 3.1e-6;
+# direct 0.8e-6).
 POINTS = {
     4: ("0", "1", "-1"),
     6: ("0", "2/3", "-2/3", "3/2", "-3/2"),

@@ -1,25 +1,26 @@
 """Winograd convolution F(m x m, r x r) (Lavin & Gray, CVPR 2016).
 
-A tile of m x m output pixels takes a = m + r - 1 rows and columns of input d. With the matrices of `toom_cook`,
+A tile of m x m output pixels takes a = m + r - 1 rows and columns of input d. With the matrices of
+`toom_cook`,
 
     Y = A^T [ sum over c of (G g_c G^T) * (B^T d_c B) ] A,
 
 that is a^2 products per channel for m^2 outputs instead of r^2 m^2. For 3 x 3 kernels a = 4, 6 and 8 give the
-paper's F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3): 2.25, 4 and 5.06 times fewer. Tiles are done in *blocks* that
-stay in the second cache: transform the block's input, multiply for a *chunk* of output channels, transform
-back with the epilogue, next chunk. With several threads a few blocks are done at a time.
+paper's F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3): 2.25, 4 and 5.06 times fewer. Tiles are done in *blocks*
+that stay in the second cache: transform the block's input, multiply for a *chunk* of output channels,
+transform back with the epilogue, next chunk. With several threads a few blocks are done at a time.
 
 A strided layer is a sum over the phases of its input, with stride 1 and a kernel of r = ceil(R / stride) rows
 for each: 7x7/2 is F(3x3, 4x4) on four times the channels, 3.06 times fewer products. Kernels that are not
 square are filled up with zeros.
 
-Rounding: where direct convolution errs by at most ``n u sum |g| |d|`` (n = R S C terms, u = 2^-24), here it is
-at most ``(n + 4 a^2) u |A^T| [sum (|G| |g| |G^T|) * (|B^T| |d| |B|)] |A|``; for data of equal size that is
-larger by `Transforms.growth`: for 3 x 3 kernels 7 with a = 4, 60 with a = 6 and 509 with a = 8. What is met is
-far smaller: the largest error over the largest output of 256 channels of normal data is 6e-7, 3e-6 and 2e-5
-(direct 9e-7), and of 16 channels 2e-7, 7e-7 and 6e-6. Two float32 runs of a network are taken to agree within
-``8 * 2^-23 * sqrt(R S C)`` per layer (`zeroskip.bench.agreement`), 5e-5 and 1.1e-5 for these; so a = 8 is
-offered from 16 channels (times phases) on. NaN and infinity spread over their tiles.
+Rounding: where direct convolution errs by at most ``n u sum |g| |d|`` (n = R S C terms, u = 2^-24), here it
+is at most ``(n + 4 a^2) u |A^T| [sum (|G| |g| |G^T|) * (|B^T| |d| |B|)] |A|``; for data of equal size that is
+larger by `Transforms.growth`: for 3 x 3 kernels 7 with a = 4, 60 with a = 6 and 509 with a = 8. What is met
+is far smaller: the largest error over the largest output of 256 channels of normal data is 6e-7, 3e-6 and
+2e-5 (direct 9e-7), and of 16 channels 2e-7, 7e-7 and 6e-6. Two float32 runs of a network are taken to agree
+within ``8 * 2^-23 * sqrt(R S C)`` per layer (`zeroskip.bench.agreement`), 5e-5 and 1.1e-5 for these; so a = 8
+is offered from 16 channels (times phases) on. NaN and infinity spread over their tiles.
 """
 
 from __future__ import annotations

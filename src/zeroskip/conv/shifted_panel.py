@@ -1,0 +1,216 @@
+"""Panels whose rows are copied, shifted in width, so that every tap's vectors are aligned and near.
+
+As in MEC (Cho & Brand 2017) only shifts in width are copied, but for one panel and one segment of the input
+channels at a time, so that the copies stay in the first cache. A vector holds LANES pixels of one row of the
+output, or, in narrow images, several *row groups*: row y, y + h, y + 2h ... side by side. A panel is NV
+such vectors below each other, and a *run* is NV + reach of them: what one shift in width of one input plane
+gives to the taps of all heights. A tap (c, r, s) reads its run from vector r on.
+
+    panel (NV = 3)     run (reach = 2), copied from column x + s - left
+    y      a a a a     y-top    . . . .   <- vectors 0-2 are read by r = 0
+    y + 1  a a a a     y-top+1  . . . .      vectors 1-3 by r = 1
+    y + 2  a a a a     y-top+2  . . . .      vectors 2-4 by r = 2
+                       y-top+3  . . . .
+                       y-top+4  . . . .
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from zeroskip.codegen import Builder, Expr, Kernel, Planar
+from zeroskip.codegen.activations import activate
+from zeroskip.codegen.expr import Var
+from zeroskip.codegen.layout import LINE, SLACK
+from zeroskip.conv.microkernel import Arg, Emitter, Tile
+from zeroskip.conv.problem import Array, ConvProblem
+
+
+def row_groups(width: int, height: int, pitch: int, lanes: int) -> int:
+    """How many rows of an image share a vector; what is read beside and below them must be in memory."""
+    groups = max(1, lanes >> max(0, width - 1).bit_length())
+    while groups > 1:
+        rows = -(-height // groups)
+        below = (groups * rows - height) * 4 * pitch
+        if groups <= height and rows * pitch >= lanes // groups and below <= SLACK - LINE:
+            break
+        groups //= 2
+    return groups
+
+
+@dataclass(frozen=True, eq=False)
+class Shifts:
+    """Which shifts in width and height a layer's taps have, on planes split by strides or as they are."""
+
+    problem: ConvProblem
+
+    @cached_property
+    def cells(self) -> tuple[Array, Array, Array]:
+        """Phase, row shift and column shift of every cell (r, s) of the kernel, from the padding's corner."""
+        p = self.problem
+        r = np.arange(p.R)[:, None] * p.dilations[0] + np.zeros((1, p.S), int)
+        s = np.arange(p.S) * p.dilations[1] + np.zeros((p.R, 1), int)
+        (down, across), phases = p.strides, np.zeros((p.R, p.S), int)
+        for i, (a, b) in enumerate(p.phases):
+            phases[(r % down == a) & (s % across == b)] = i
+        return phases, r // down, s // across
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int]]:
+        """(phase, column shift) of the runs of an input channel."""
+        phases, _, columns = self.cells
+        return sorted(set(zip(phases.reshape(-1).tolist(), columns.reshape(-1).tolist(), strict=True)))
+
+    @property
+    def reach(self) -> int:
+        """Rows from the first to the last that taps of one run read."""
+        return int(self.cells[1].max())
+
+    def channel_vectors(self, nv: int) -> int:
+        """Vectors that an input channel takes in a panel of `nv`."""
+        return len(self.runs) * (nv + self.reach)
+
+    def places(self, nv: int) -> Array:
+        """Vectors from an input channel's first one to those of its taps (r, s)."""
+        phases, rows, columns = self.cells
+        number = {run: i for i, run in enumerate(self.runs)}
+        runs = [number[cell] for cell in zip(phases.flat, columns.flat, strict=True)]
+        vectors: Array = np.array(runs) * (nv + self.reach) + rows.reshape(-1)
+        return vectors
+
+    def sources(self, x: Planar) -> Array:
+        """Bytes from a pixel to the first pixel of its runs: (C, runs)."""
+        p = self.problem
+        top, left = (0, 0) if p.strided else p.pads[:2]
+        planes = np.arange(p.C)[:, None] * len(x.phases)
+        runs = np.array(self.runs)
+        return (planes + runs[:, 0]) * x.plane + 4 * (runs[:, 1] - left - top * x.pitch)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the panels of a layer lie."""
+
+    table: Array  # int32[panels][row groups][4]: bytes to the first input and output pixel; rows, columns
+    nv: int
+    wide: int
+    groups: int
+
+    @property
+    def count(self) -> int:
+        """Panels."""
+        return len(self.table)
+
+
+def places(x: Planar, y: Planar, widest: int, lanes: int) -> Places:
+    """Panels of at most `widest` vectors over all images of y; those of fewer vectors come last."""
+    groups = row_groups(y.width, y.height, x.pitch, lanes)
+    height, share = -(-y.height // groups), lanes // groups
+    count = -(-height // widest)
+    nv = -(-height // count)
+    sizes = [nv] * (height - count * (nv - 1)) + [nv - 1] * (count * nv - height)
+    starts = np.cumsum([0, *sizes[:-1]])
+    panels: dict[int, list[list[tuple[int, int, int, int]]]] = {nv: [], nv - 1: []}
+    for image in range(y.images):
+        for column in range(0, y.width, share if groups > 1 else lanes):
+            for start, size in zip(starts, sizes, strict=True):
+                rows = [int(start) + g * height for g in range(groups)]
+                panels[size].append(
+                    [
+                        (
+                            4 * ((image * x.rows + row) * x.pitch + column),
+                            4 * ((image * y.rows + row) * y.pitch + column),
+                            min(size, y.height - row),
+                            min(share, y.width - column),
+                        )
+                        for row in rows
+                    ]
+                )
+    table = np.array(panels[nv] + panels[nv - 1], np.int32)
+    return Places(table, nv, len(panels[nv]), groups)
+
+
+def kernel(tile: Tile) -> Kernel:
+    """The micro-kernel of a tile, on panels where they are or shifted ones."""
+    emitter = ShiftedEmitter if tile.row_groups else Emitter
+    return Kernel(tile.name, lambda b: emitter(b, tile).emit())
+
+
+class ShiftedEmitter(Emitter):
+    """Emits the micro-kernel on shifted panels."""
+
+    def __init__(self, b: Builder, tile: Tile) -> None:
+        super().__init__(b, tile)
+        self.pixels = self.scratch
+        self.scratch = self.pixels + b.arg(Arg.PACKED_BYTES)
+        self.share = b.lanes // tile.row_groups
+
+    def panel(self, number: Expr, slot: Expr, nv: int) -> None:
+        """The blocks of each group of the convolution, which read pixels of their own."""
+        b, groups = self.b, self.tile.row_groups
+        table = b.pointer(Arg.PLACES) + number * (16 * groups)
+        entries = [[b.load_i32(table + 16 * g + 4 * i) for i in range(4)] for g in range(groups)]
+        # the pixels of group g are lanes from g*share on: count from where lane 0 would be
+        back = [4 * self.share * g for g in range(groups)]
+        self.sources = [self.input + (entry[0] - skip) for entry, skip in zip(entries, back, strict=True)]
+        self.outputs = [entry[1] - skip for entry, skip in zip(entries, back, strict=True)]
+        self.entries = entries
+        size = b.arg(Arg.CONV_GROUP)
+        with b.loop(self.first_block // size, (self.last_block + size - 1) // size) as group:
+            first = b.maximum(self.first_block, group * size)
+            last = b.minimum(self.last_block, (group + 1) * size)
+            self.segments_of(nv, first, last, group)
+
+    def fetch(self, nv: int, segment: Expr, group: Expr | None) -> None:
+        """Copy the runs of the segment; a run takes NV + reach vectors, also in narrow panels."""
+        b = self.b
+        assert group is not None
+        bounds = b.pointer(Arg.RUN_BOUNDS) + (group * self.segments + segment) * 4
+        first, last = b.load_i32(bounds), b.load_i32(bounds + 4)
+        reach, runs = b.arg(Arg.REACH), b.pointer(Arg.RUNS)
+        with b.loop(first, last) as run:
+            offset = b.load_i32(runs + run * 4)
+            to = self.pixels + (run - first) * (reach + self.tile.nv) * b.vector_bytes
+            for row in range(nv):
+                self.copy(offset, b.int(row), to)
+            with b.loop(nv, reach + nv) as below:
+                self.copy(offset, below, to)
+
+    def copy(self, offset: Expr, v: Expr, to: Expr) -> None:
+        """One vector of a run, from the rows of all groups."""
+        b = self.b
+        row = offset + v * b.arg(Arg.INPUT_PITCH)
+        pixels = b.load_vector(self.sources[0] + row)
+        for g, source in enumerate(self.sources[1:], 1):
+            above = b.lanes_below(self.share * g)
+            pixels = b.select(above, pixels, b.load_vector(source + row))
+        b.store(pixels, to + v * b.vector_bytes, align=b.vector_bytes)
+
+    def pixel_masks(self, nv: int) -> list[list[Expr]]:
+        """The lanes of each row group that are pixels, for each vector of the panel."""
+        b = self.b
+        if self.tile.row_groups == 1:
+            return [[b.lanes_below(self.entries[0][3])] * nv]
+        masks = []
+        for g, (_, _, rows, columns) in enumerate(self.entries):
+            first = self.share * g
+            ends = [b.select(rows > v, columns + first, first) for v in range(nv)]
+            masks.append([b.lanes_between(first, end) for end in ends])
+        return masks
+
+    def store(self, k: Expr, row: list[Var], masks: list[list[Expr]]) -> None:
+        """Residual, activation, store of the pixels alone."""
+        b, pitch = self.b, self.b.arg(Arg.OUTPUT_PITCH)
+        for start, of_group in zip(self.outputs, masks, strict=True):
+            for v, (var, mask) in enumerate(zip(row, of_group, strict=True)):
+                at, y = start + pitch * v, var.get()
+                if self.tile.residual:
+                    y = y + b.load_masked(self.residual + k * self.residual_plane + at, mask)
+                y = activate(b, y, self.tile.activation)
+                b.store_masked(y, self.output + k * self.output_plane + at, mask)
+
+    def zero_borders(self, group: Expr) -> None:
+        """Nothing: `borders.zero_borders` did it, for panels here write only pixels."""
