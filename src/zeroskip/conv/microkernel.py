@@ -31,9 +31,9 @@ from zeroskip.codegen import Builder, Expr
 from zeroskip.codegen.activations import Activation, activate, tag
 from zeroskip.codegen.expr import Var
 
-# The taps of one output channel come in groups: their weights, then their offsets, fetched by one load. They
-# stream from the last cache, so what is this many bytes ahead is asked for (2 % of a ResNet-50; 512 bytes were
-# too few).
+# The taps of one output channel come in groups: their weights, then their offsets, fetched by one load.
+# They stream from the last cache: what is this many bytes ahead is asked for (2 % of a ResNet-50; 512 bytes
+# were too few).
 GROUP = 4
 AHEAD = 2048
 
