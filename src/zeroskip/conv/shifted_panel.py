@@ -78,7 +78,7 @@ class Shifts:
         phases, rows, columns = self.cells
         number = {run: i for i, run in enumerate(self.runs)}
         runs = [number[cell] for cell in zip(phases.flat, columns.flat, strict=True)]
-        vectors: Array = np.array(runs) * (nv + self.reach) + rows.reshape(-1)
+        vectors: Array = np.asarray(runs, np.int64) * (nv + self.reach) + rows.reshape(-1)
         return vectors
 
     def sources(self, x: Planar) -> Array:
@@ -86,8 +86,9 @@ class Shifts:
         p = self.problem
         top, left = (0, 0) if p.strided else p.pads[:2]
         planes = np.arange(p.C)[:, None] * len(x.phases)
-        runs = np.array(self.runs)
-        return (planes + runs[:, 0]) * x.plane + 4 * (runs[:, 1] - left - top * x.pitch)
+        runs: Array = np.array(self.runs)
+        pixels = runs[:, 1] - left - top * x.pitch
+        return np.asarray((planes + runs[:, 0]) * x.plane + 4 * pixels)
 
 
 @dataclass(frozen=True, eq=False)
