@@ -29,13 +29,18 @@ def _as_direct(variant: str) -> float:
     return 1.0
 
 
+def _none(variant: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """A named way to do a convolution.
 
     `refuses` says in words why a layer cannot be done, or None. `variants` lists its parameter choices as
     text, `build` makes the kernel calls of one, `cycles` predicts its time (only ratios matter). `shifted`
-    algorithms read planes split by strides; the others read the input as it is. `growth` says how many times
+    algorithms read planes split by strides, but for the variants that take the input `whole`; the others read
+    the input as it is. `growth` says how many times
     a variant's rounding errors may exceed those of summing the products, for data of equal size.
     """
 
@@ -48,3 +53,4 @@ class Algorithm:
     build: Callable[[ConvProblem, str, Site], tuple[Call, ...]]
     shifted: bool = True
     growth: Callable[[str], float] = _as_direct
+    whole: Callable[[str], bool] = _none

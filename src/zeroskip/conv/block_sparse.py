@@ -51,4 +51,5 @@ ALGORITHM = Algorithm(
     _variants,
     _cycles,
     _build,
+    whole=lambda variant: taps.parse_variant(variant).shifted,
 )

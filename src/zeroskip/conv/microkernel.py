@@ -71,8 +71,8 @@ class Arg(IntEnum):
     RUN_BOUNDS = auto()  # int32[groups of the convolution * segments + 1]: which of RUNS a segment copies
     RUNS = auto()  # int32[]: bytes from a pixel to the first pixel of a run
     REACH = auto()  # rows that taps reach down
-    INPUT_PITCH = auto()  # bytes from a row to the next
-    OUTPUT_PITCH = auto()
+    INPUT_STEP = auto()  # bytes from the pixels under a row of the output to those under the next
+    OUTPUT_PITCH = auto()  # bytes
     PACKED_BYTES = auto()  # scratch for the copied rows; the partial sums follow
 
 
@@ -82,7 +82,8 @@ class Tile:
 
     With MR = 1, `unit` says how offsets are held: 0, in bytes as int32; else as uint16 multiples of so many
     bytes from a base, one for each block and segment: a quarter less to stream from memory. `row_groups` says
-    how many runs of rows a vector of a shifted panel holds; 0: panels are read where they are.
+    how many runs of rows a vector of a shifted panel holds (0: panels are read where they are), `stride` how
+    many pixels of the input a pixel of such a panel stands for.
     """
 
     mr: int
@@ -92,12 +93,13 @@ class Tile:
     segmented: bool = False
     row_groups: int = 0
     unit: int = 0
+    stride: int = 1
 
     @property
     def name(self) -> str:
         """E.g. ``taps_8x3_residual_relu``."""
         flags = "".join(f"_{flag}" for flag in ("segmented", "residual") if getattr(self, flag))
-        shifted = f"_shifted{self.row_groups}" if self.row_groups else ""
+        shifted = f"_shifted{self.row_groups}by{self.stride}" if self.row_groups else ""
         unit = f"_unit{self.unit}" if self.unit else ""
         return f"taps_{self.mr}x{self.nv}{unit}{shifted}{flags}{tag(self.activation)}"
 

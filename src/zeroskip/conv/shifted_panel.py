@@ -28,6 +28,9 @@ from zeroskip.codegen.layout import LINE, SLACK
 from zeroskip.conv.microkernel import Arg, Emitter, Tile
 from zeroskip.conv.problem import Array, ConvProblem
 
+# Vectors of every third pixel would take gathering, those of every fourth reach too far behind the last row.
+LARGEST_STRIDE = 2
+
 
 def row_groups(width: int, height: int, pitch: int, lanes: int) -> int:
     """How many rows of an image share a vector; what is read beside and below them must be in memory."""
@@ -43,31 +46,28 @@ def row_groups(width: int, height: int, pitch: int, lanes: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Shifts:
-    """Which shifts in width and height a layer's taps have, on planes split by strides or as they are."""
+    """Which runs a layer's taps read: of every stride-th row and column of the input as it is."""
 
     problem: ConvProblem
 
     @cached_property
     def cells(self) -> tuple[Array, Array, Array]:
-        """Phase, row shift and column shift of every cell (r, s) of the kernel, from the padding's corner."""
+        """Of every cell (r, s) of the kernel: first row and column of its run, and its row within the run."""
         p = self.problem
         r = np.arange(p.R)[:, None] * p.dilations[0] + np.zeros((1, p.S), int)
         s = np.arange(p.S) * p.dilations[1] + np.zeros((p.R, 1), int)
-        (down, across), phases = p.strides, np.zeros((p.R, p.S), int)
-        for i, (a, b) in enumerate(p.phases):
-            phases[(r % down == a) & (s % across == b)] = i
-        return phases, r // down, s // across
+        return r % p.strides[0], s, r // p.strides[0]
 
     @cached_property
     def runs(self) -> list[tuple[int, int]]:
-        """(phase, column shift) of the runs of an input channel."""
-        phases, _, columns = self.cells
-        return sorted(set(zip(phases.reshape(-1).tolist(), columns.reshape(-1).tolist(), strict=True)))
+        """(row, column) at which the runs of an input channel begin, from the padding's corner."""
+        rows, columns, _ = self.cells
+        return sorted(set(zip(rows.reshape(-1).tolist(), columns.reshape(-1).tolist(), strict=True)))
 
     @property
     def reach(self) -> int:
         """Rows from the first to the last that taps of one run read."""
-        return int(self.cells[1].max())
+        return int(self.cells[2].max())
 
     def channel_vectors(self, nv: int) -> int:
         """Vectors that an input channel takes in a panel of `nv`."""
@@ -75,20 +75,18 @@ class Shifts:
 
     def places(self, nv: int) -> Array:
         """Vectors from an input channel's first one to those of its taps (r, s)."""
-        phases, rows, columns = self.cells
+        rows, columns, within = self.cells
         number = {run: i for i, run in enumerate(self.runs)}
-        runs = [number[cell] for cell in zip(phases.flat, columns.flat, strict=True)]
-        vectors: Array = np.asarray(runs, np.int64) * (nv + self.reach) + rows.reshape(-1)
+        runs = [number[cell] for cell in zip(rows.flat, columns.flat, strict=True)]
+        vectors: Array = np.asarray(runs, np.int64) * (nv + self.reach) + within.reshape(-1)
         return vectors
 
     def sources(self, x: Planar) -> Array:
-        """Bytes from a pixel to the first pixel of its runs: (C, runs)."""
-        p = self.problem
-        top, left = (0, 0) if p.strided else p.pads[:2]
-        planes = np.arange(p.C)[:, None] * len(x.phases)
+        """Bytes from the pixel under an output pixel to the first pixel of its runs: (C, runs)."""
+        top, left = self.problem.pads[:2]
         runs: Array = np.array(self.runs)
-        pixels = runs[:, 1] - left - top * x.pitch
-        return np.asarray((planes + runs[:, 0]) * x.plane + 4 * pixels)
+        pixels = (runs[:, 0] - top) * x.pitch + runs[:, 1] - left
+        return np.asarray(np.arange(self.problem.C)[:, None] * x.plane + 4 * pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +104,10 @@ class Places:
         return len(self.table)
 
 
-def places(x: Planar, y: Planar, widest: int, lanes: int) -> Places:
+def places(x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int) -> Places:
     """Panels of at most `widest` vectors over all images of y; those of fewer vectors come last."""
-    groups = row_groups(y.width, y.height, x.pitch, lanes)
+    down, across = strides
+    groups = row_groups(y.width, y.height, x.pitch * down, lanes)
     height, share = -(-y.height // groups), lanes // groups
     count = -(-height // widest)
     nv = -(-height // count)
@@ -122,7 +121,7 @@ def places(x: Planar, y: Planar, widest: int, lanes: int) -> Places:
                 panels[size].append(
                     [
                         (
-                            4 * ((image * x.rows + row) * x.pitch + column),
+                            4 * ((image * x.rows + row * down) * x.pitch + column * across),
                             4 * ((image * y.rows + row) * y.pitch + column),
                             min(size, y.height - row),
                             min(share, y.width - column),
@@ -155,8 +154,8 @@ class ShiftedEmitter(Emitter):
         table = b.pointer(Arg.PLACES) + number * (16 * groups)
         entries = [[b.load_i32(table + 16 * g + 4 * i) for i in range(4)] for g in range(groups)]
         # the pixels of group g are lanes from g*share on: count from where lane 0 would be
-        back = [4 * self.share * g for g in range(groups)]
-        self.sources = [self.input + (entry[0] - skip) for entry, skip in zip(entries, back, strict=True)]
+        back, stride = [4 * self.share * g for g in range(groups)], self.tile.stride
+        self.sources = [self.input + (e[0] - skip * stride) for e, skip in zip(entries, back, strict=True)]
         self.outputs = [entry[1] - skip for entry, skip in zip(entries, back, strict=True)]
         self.entries = entries
         size = b.arg(Arg.CONV_GROUP)
@@ -182,12 +181,12 @@ class ShiftedEmitter(Emitter):
 
     def copy(self, offset: Expr, v: Expr, to: Expr) -> None:
         """One vector of a run, from the rows of all groups."""
-        b = self.b
-        row = offset + v * b.arg(Arg.INPUT_PITCH)
-        pixels = b.load_vector(self.sources[0] + row)
+        b, stride = self.b, self.tile.stride
+        row = offset + v * b.arg(Arg.INPUT_STEP)
+        pixels = b.load_strided(self.sources[0] + row, stride)
         for g, source in enumerate(self.sources[1:], 1):
             above = b.lanes_below(self.share * g)
-            pixels = b.select(above, pixels, b.load_vector(source + row))
+            pixels = b.select(above, pixels, b.load_strided(source + row, stride))
         b.store(pixels, to + v * b.vector_bytes, align=b.vector_bytes)
 
     def pixel_masks(self, nv: int) -> list[list[Expr]]:

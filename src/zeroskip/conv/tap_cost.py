@@ -12,7 +12,7 @@ from itertools import product
 
 from zeroskip.codegen import Target
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.shifted_panel import Shifts, row_groups
+from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Shifts, row_groups
 from zeroskip.conv.taps import Panels, Variant
 
 FIRST_CACHE = 32 * 1024
@@ -32,13 +32,14 @@ def pixel_vectors(problem: ConvProblem, target: Target) -> int:
 
 def shifted_shape(problem: ConvProblem, target: Target) -> tuple[int, int]:
     """Panels of a layer side by side, and the vectors of one below each other, if shifted."""
-    groups = row_groups(problem.Q, problem.P, problem.Q + problem.pads[1], target.lanes)
+    pitch = (problem.W + problem.pads[1]) * problem.strides[0]
+    groups = row_groups(problem.Q, problem.P, pitch, target.lanes)
     return problem.N * -(-problem.Q // target.lanes), -(-problem.P // groups)
 
 
 def shifted_variants(problem: ConvProblem, mr: int, widths: Sequence[int], target: Target) -> list[Variant]:
     """Shifted panels of different heights, with as many input channels a segment as fill the first cache."""
-    if not problem.misaligned:
+    if (not problem.misaligned and not problem.strided) or problem.strides[1] > LARGEST_STRIDE:
         return []
     channels, shifts = problem.C // problem.groups, Shifts(problem)
     found: dict[Variant, None] = {}

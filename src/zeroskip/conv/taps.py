@@ -83,7 +83,7 @@ def sparse_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Ca
     """The convolution over the taps that are not zero."""
     if not variant.shifted:
         return (call(problem, variant, pack_sparse(problem, variant, site.x.planar), site),)
-    at = places(site.x.planar, site.y.planar, variant.nv, site.target.lanes)
+    at = places(site.x.planar, site.y.planar, problem.strides, variant.nv, site.target.lanes)
     taps = pack_shifted(problem, variant, site.x.planar, at.nv, site.target.lanes)
     return zero_borders(site.y, site.threads), call(problem, variant, taps, site, at)
 
@@ -273,6 +273,7 @@ def call(
         taps.segments > 1,
         at.groups if at else 0,
         taps.unit,
+        problem.strides[1] if at else 1,
     )
     total = int(taps.blocks.shape[1])
     chunks, groups = split(problem, panels.count, total, threads)
@@ -313,7 +314,7 @@ def call(
         Arg.RUN_BOUNDS: taps.run_bounds,
         Arg.RUNS: taps.runs,
         Arg.REACH: reach,
-        Arg.INPUT_PITCH: 4 * x.planar.pitch,
+        Arg.INPUT_STEP: 4 * x.planar.pitch * problem.strides[0],
         Arg.OUTPUT_PITCH: 4 * layout.pitch,
         Arg.PACKED_BYTES: packed,
     }

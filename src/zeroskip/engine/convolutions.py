@@ -30,7 +30,7 @@ class ConvSite:
         """The kernel calls of one variant; `allocate` makes buffers of so many bytes."""
         x = self.x
         before: tuple[Call, ...] = ()
-        if self.split is not None and algorithm.shifted:
+        if self.split is not None and algorithm.shifted and not algorithm.whole(variant):
             x = Operand(allocate(self.split.bytes), self.split)
             before = (split(self.x, x, self.problem.pads, self.target, self.threads),)
         site = Site(x, self.y, self.residual, self.target, self.threads, allocate)
