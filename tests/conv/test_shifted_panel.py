@@ -1,4 +1,4 @@
-"""Shifted panels: widths around vectors and row groups, strides, dilations, groups, and what must not be read."""
+"""Shifted panels: widths around vectors and row groups, strides, dilations, groups; what must not be read."""
 
 from __future__ import annotations
 
