@@ -46,7 +46,8 @@ class Arg(IntEnum):
     RESIDUAL = auto()
     BIAS = auto()  # float32[blocks*MR]
     ROWS = auto()  # int32[blocks*MR]: the output channel of each row of a block; CHANNELS where there is none
-    BLOCKS = auto()  # int32[segments][blocks][3]: first value's byte, first offset (MR = 1: base), taps
+    # int32[segments][blocks][4]: first value's byte, first offset (MR = 1: base), taps, number of the block
+    BLOCKS = auto()
     OFFSETS = auto()  # int32[]: bytes from a pixel to its tap's pixel (MR > 1)
     VALUES = auto()  # float32[taps][MR]; MR = 1: groups of float32 weights[4], offsets[4], the last of fewer
     MASKS = auto()  # one bit per lane and vector of a plane: is it a pixel?
@@ -152,17 +153,17 @@ class Emitter:
         b = self.b
         with b.loop(0, self.segments if self.tile.segmented else 1) as segment:
             self.fetch(nv, segment, group)
-            row = self.blocks + segment * self.total_blocks * 12
-            with b.loop(first, last) as block:
-                self.block(nv, segment, block, row + block * 12)
+            row = self.blocks + segment * self.total_blocks * 16
+            with b.loop(first, last) as entry:
+                self.block(nv, segment, row + entry * 16)
 
     def fetch(self, nv: int, segment: Expr, group: Expr | None) -> None:
         """Make the segment's pixels ready: here they are."""
 
-    def block(self, nv: int, segment: Expr, block: Expr, entry: Expr) -> None:
+    def block(self, nv: int, segment: Expr, entry: Expr) -> None:
         """The register tile: initialise, run over the taps, finish."""
         b, mr = self.b, self.tile.mr
-        first_value, first_offset, taps = (b.load_i32(entry + 4 * i) for i in range(3))
+        first_value, first_offset, taps, block = (b.load_i32(entry + 4 * i) for i in range(4))
         row = block * mr
         partial = self.scratch + block * (mr * self.tile.nv * b.vector_bytes)
         acc = self.start(segment, row, partial, nv)
