@@ -105,8 +105,9 @@ WORDS: dict[str, Callable[[Strips, Census], int]] = {
     "depthwise": lambda s, count: 0,
     "sparse_direct": lambda s, count: 0,
     "block_sparse": lambda s, count: 0,
+    "dual_sparse": lambda s, count: 0,
 }
-"""Words for one image, by algorithm; the last four lower nothing."""
+"""Words for one image, by algorithm; the last five lower nothing."""
 
 
 def conv_memory(
