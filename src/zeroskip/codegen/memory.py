@@ -96,6 +96,13 @@ class Memory(Values):
             bits = self.ir.trunc(bits, ir.IntType(self.lanes))
         return Expr(self, self.ir.bitcast(bits, ir.VectorType(I1, self.lanes)))
 
+    def unpack_pair(self, pair: Expr, bits: int) -> tuple[Expr, Expr]:
+        """A pair's integer (in 16 bits, unsigned, or in 32, signed), and the float above it in every lane."""
+        narrow = self.ir.trunc(pair.value, I16 if bits == 16 else I32)
+        low = self.ir.zext(narrow, I64) if bits == 16 else self.ir.sext(narrow, I64)
+        high = self.ir.trunc(self.ir.lshr(pair.value, ir.Constant(I64, bits)), I32)
+        return Expr(self, low), self.splat(Expr(self, self.ir.bitcast(high, F32)))
+
     def load_strided(
         self, pointer: Expr, stride: int, mask: Expr | None = None, otherwise: float = 0.0
     ) -> Expr:
