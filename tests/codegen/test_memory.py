@@ -123,21 +123,21 @@ def test_pointers_in_memory_and_broadcasts(machine):
     assert (out == 2.5).all()
 
 
-@pytest.mark.parametrize("bits", [16, 32])
-def test_pairs(machine, bits):
-    """An integer below a float: unsigned in 16 bits, signed in 32."""
-    kind = np.dtype([("offset", "<u2" if bits == 16 else "<i4"), ("weight", "<f4")])
-    pairs = np.zeros(2, kind)
-    pairs["offset"][0], pairs["weight"][0] = (65535 if bits == 16 else -77), -0.5
-    number, out = np.zeros(1, np.int64), np.zeros(machine.lanes, np.float32)
+def test_narrow_integers_are_unsigned(machine):
+    """Bytes and 16-bit integers, to the last of their memory."""
+    small = machine.fenced(np.array([0, 200, 255], np.uint8))
+    short = machine.fenced(np.array([7, 65535], np.uint16))
+    out = np.zeros(3, np.int64)
+    flags = machine.fenced(np.zeros(3, np.uint8))
 
     def body(b):
-        offset, weight = b.unpack_pair(b.load_i64(b.pointer(0)), bits)
-        b.store_i64(offset, b.pointer(1))
-        b.store(weight, b.pointer(2))
+        b.store_i64(b.load_u8(b.pointer(0) + 1), b.pointer(2))
+        b.store_i64(b.load_u8(b.pointer(0) + 2), b.pointer(2) + 8)
+        b.store_i64(b.load_u16(b.pointer(1) + 2), b.pointer(2) + 16)
+        b.store_i8(b.int(256 + 9), b.pointer(3) + 2)
 
-    machine.run(body, pairs, number, out)
-    assert number[0] == (65535 if bits == 16 else -77) and (out == -0.5).all()
+    machine.run(body, small, short, out, flags)
+    assert out.tolist() == [200, 255, 65535] and flags.tolist() == [0, 0, 9]
 
 
 def test_masks_from_bits(machine):
