@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -16,7 +15,7 @@ from typing import Any
 
 from zeroskip import __version__
 from zeroskip.bench import RIVALS
-from zeroskip.bench.machine import cpu_name, processors
+from zeroskip.bench.machine import cpu_name, processors, versions_of
 from zeroskip.codegen import resolve
 from zeroskip.codegen.cache import llvm_version
 from zeroskip.files import write_bytes
@@ -86,12 +85,7 @@ def caches(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[st
 def versions() -> dict[str, str]:
     """Of the package, Python, LLVM and the rivals that are installed."""
     found = {"zeroskip": __version__, "python": platform.python_version(), "llvm": llvm_version()}
-    for package in LIBRARIES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return found | versions_of(LIBRARIES)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ WINDOWS = [
 @pytest.mark.parametrize("mode", KINDS)
 @pytest.mark.parametrize("kernel, strides, pads, dilations, ceil", WINDOWS)
 def test_windows(kit, kernel, strides, pads, dilations, ceil, mode):
-    options = {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
+    window = pool.Window(kernel, strides, pads, dilations)
     for q in (1, kit.lanes - 1, kit.lanes, kit.lanes + 1, 3 * kit.lanes + 1):
         for n, c, extra in ((1, 1, 0), (3, 5, 1)):
             width = (
@@ -85,7 +85,7 @@ def test_windows(kit, kernel, strides, pads, dilations, ceil, mode):
                 x = b.input(array, Plain(array.shape) if plain else kit.planar(n, c, *shape, right=2))
                 y = b.output(Plain(expected.shape) if plain else kit.planar(n, c, *size, lead=3))
                 make, own = KINDS[mode]
-                b.run(make(x, y, **options, **own, target=b.target, threads=2))
+                b.run(make(x, y, window, **own, target=b.target, threads=2))
                 got = b.result(y)
                 # a sum of m cells errs by at most m units in the last place of its magnitude
                 cells = kernel[0] * kernel[1]

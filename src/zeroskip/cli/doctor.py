@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ import typer
 from rich.console import RenderableType
 
 import zeroskip
-from zeroskip.bench.machine import cpu_name, processors
+from zeroskip.bench.machine import cpu_name, processors, versions_of
 from zeroskip.bench.rivals import RIVALS
 from zeroskip.cli.common import Result, progress
 from zeroskip.report.tables import facts, table
@@ -58,8 +57,8 @@ def run(
         "features": vectors,
     }
     versions = {"zeroskip": zeroskip.__version__, "python": platform.python_version(), "llvm": llvm_version()}
-    versions |= _versions(LIBRARIES)
-    rivals = _versions(r.package for r in RIVALS)
+    versions |= versions_of(LIBRARIES)
+    rivals = versions_of(r.package for r in RIVALS)
     stores = [_cache(name, path) for name, path in _caches().items()]
     overrides = {k: v for k, v in sorted(os.environ.items()) if k.startswith("ZEROSKIP_")}
     payload = machine | {
@@ -142,16 +141,6 @@ def _speedups(point: Mapping[str, float]) -> str:
 
 ENVIRONMENT = {"ZEROSKIP_CACHE_DIR": "folder of compiled kernels and tuning results"}
 """Every environment variable that zeroskip reads, and what it overrides."""
-
-
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _caches() -> dict[str, Path]:

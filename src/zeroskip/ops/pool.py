@@ -28,9 +28,9 @@ class Window:
     """Where the windows of a pool lie; each pair is (rows, columns)."""
 
     kernel: Pair
-    strides: Pair
-    pads: Pads
-    dilations: Pair
+    strides: Pair = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    dilations: Pair = (1, 1)
 
     def cells(self, axis: int, size: int, outputs: int, include_pad: bool) -> np.ndarray:
         """How many cells of each of `outputs` windows lie in an axis of `size`, or in it and its padding."""
@@ -73,52 +73,27 @@ UNROLLED = 7
 """Windows of up to so many columns are unrolled: larger ones are rare and long enough for a loop."""
 
 
-def max_pool(
-    x: Operand,
-    y: Operand,
-    *,
-    kernel: Pair,
-    strides: Pair = (1, 1),
-    pads: Pads = (0, 0, 0, 0),
-    dilations: Pair = (1, 1),
-    target: Target,
-    threads: int = 1,
-) -> Call:
+def max_pool(x: Operand, y: Operand, window: Window, *, target: Target, threads: int = 1) -> Call:
     """The maximum of each window; padding never wins. `y`'s size says how many windows there are."""
-    return _pool(x, y, Window(kernel, strides, pads, dilations), "max", target, threads)
+    return _pool(x, y, window, "max", target, threads)
 
 
-def lp_pool(
-    x: Operand,
-    y: Operand,
-    *,
-    kernel: Pair,
-    strides: Pair = (1, 1),
-    pads: Pads = (0, 0, 0, 0),
-    dilations: Pair = (1, 1),
-    p: int = 2,
-    target: Target,
-    threads: int = 1,
-) -> Call:
+def lp_pool(x: Operand, y: Operand, window: Window, *, p: int = 2, target: Target, threads: int = 1) -> Call:
     """The p-norm of each window, `p` being 1 or 2: the sum of sizes, or the root of the sum of squares."""
-    return _pool(x, y, Window(kernel, strides, pads, dilations), f"l{p}", target, threads)
+    return _pool(x, y, window, f"l{p}", target, threads)
 
 
 def average_pool(
     x: Operand,
     y: Operand,
+    window: Window,
     *,
-    kernel: Pair,
-    strides: Pair = (1, 1),
-    pads: Pads = (0, 0, 0, 0),
-    dilations: Pair = (1, 1),
     count_include_pad: bool = False,
     target: Target,
     threads: int = 1,
 ) -> Call:
-    """The mean of each window, over its cells in the image, or also over those in `pads`."""
+    """The mean of each window, over its cells in the image, or also over those in the window's `pads`."""
     source, out = planes.view(x.layout), planes.view(y.layout)
-    window = Window(kernel, strides, pads, dilations)
     filled = -(-out.width // target.lanes) * target.lanes
     rows = window.cells(0, source.height, out.height, count_include_pad)
     columns = window.cells(1, source.width, filled, count_include_pad)

@@ -14,15 +14,15 @@ from zeroskip.ops.reduce import reduce_channels
 Kernel = Callable[..., Call]
 
 
-def _pairs(node: Node, rank: int) -> dict[str, tuple[int, ...]]:
-    """kernel, strides, pads and dilations of a 1-D or 2-D window as 2-D ones."""
+def _window(node: Node, rank: int) -> pool.Window:
+    """The window of a pool; a 1-D one has one row."""
     kernel, strides, pads, dilations = (
         tuple(node.attr(key)) for key in ("kernel_shape", "strides", "pads", "dilations")
     )
     if rank == 3:
         kernel, strides, dilations = (1, *kernel), (1, *strides), (1, *dilations)
         pads = (0, pads[0], 0, pads[1])
-    return {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
+    return pool.Window(kernel, strides, pads, dilations)
 
 
 def _pool_accepts(network: Network, node: Node) -> bool:
@@ -38,10 +38,10 @@ def _emit_window(kernel: Kernel, **options: tuple[str, int]) -> Callable[[Networ
 
     def emit(network: Network, node: Node) -> None:
         x = network.planar(node.inputs[0])
-        window = _pairs(node, len(network.shape(node.inputs[0])))
+        window = _window(node, len(network.shape(node.inputs[0])))
         y = network.output(node.outputs[0])
         own = {name: node.attr(*attribute) for name, attribute in options.items()}
-        network.emit(kernel(x, y, **window, **own, target=network.target, threads=network.threads))
+        network.emit(kernel(x, y, window, **own, target=network.target, threads=network.threads))
 
     return emit
 
