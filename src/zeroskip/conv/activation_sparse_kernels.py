@@ -10,6 +10,7 @@ from zeroskip.codegen.activations import Activation, tag
 from zeroskip.codegen.expr import Var
 from zeroskip.codegen.layout import LINE
 from zeroskip.conv.channel_vectors import Planes, finish
+from zeroskip.conv.nonzero_masks import WORD
 
 
 class Multiply(IntEnum):
@@ -26,7 +27,10 @@ class Multiply(IntEnum):
     CHANNELS = auto()  # of a group
     BLOCK = auto()
     BLOCKS = auto()
+    PLACES = auto()  # int64[ROWS][BLOCK]: bytes from a block's first pixel to those of its channels and rows
+    NOTHING = auto()  # uint32[WIDTH]: the mask of a row outside the map
     KERNEL_HEIGHT = auto()
+    BANDS = auto()  # of ROWS kernel rows
     ROW_STRIDE = auto()
     ROW_DILATION = auto()
     TOP = auto()
@@ -41,8 +45,8 @@ class Multiply(IntEnum):
     TILES = auto()  # of an image
     TASKS = auto()  # of a chunk
     CHUNKS = auto()  # of a group
-    WEIGHTS = auto()  # float32[GROUPS][chunks][BLOCKS][R] of each walk's [BLOCK][T][KV][LANES]
-    WEIGHT_BYTES = auto()  # of a block and a kernel row
+    WEIGHTS = auto()  # float32[GROUPS][chunks][BLOCKS][BANDS] of each walk's [ROWS][BLOCK][T][KV][LANES]
+    WEIGHT_BYTES = auto()  # of a block and a band
     BIAS = auto()  # float32[GROUPS][chunks][KV][LANES]
     FILTERS = auto()  # output channels of a group
     OUTPUT = auto()
@@ -69,11 +73,13 @@ class Walk(IntEnum):
 class Product:
     """The kernel: KV vectors of output channels, the numbers of taps that walks have, what is fused.
 
-    `words` are those of a block's mask; `ahead` the cache lines of the next weights to ask for at each step.
+    `rows` are the kernel rows of a band, `words` those of a pixel's mask; `ahead` are the cache lines of the
+    next weights to ask for at each step.
     """
 
     kv: int
     taps: tuple[int, ...]
+    rows: int
     words: int
     ahead: int
     activation: Activation | None
@@ -83,7 +89,7 @@ class Product:
         """The kernel to be compiled."""
         flags = ("_residual" if self.residual else "") + tag(self.activation)
         taps = "_".join(map(str, self.taps))
-        name = f"activation_sparse_{self.kv}x{taps}_{self.words}_{self.ahead}{flags}"
+        name = f"activation_sparse_{self.kv}x{taps}_{self.rows}_{self.words}_{self.ahead}{flags}"
         return Kernel(name, lambda b: _Multiply(b, self).emit())
 
 
@@ -101,47 +107,61 @@ class _Multiply:
         self.sums = b.pointer(Multiply.SCRATCH) + b.thread * b.arg(Multiply.SCRATCH_STRIDE)
 
     def emit(self) -> None:
-        """A block of channels and a kernel row at a time: their weights stay in the first cache."""
+        """A block of channels and a band of kernel rows at a time: their weights stay in the first cache."""
         b = self.b
         with b.loop(0, (self.last - self.first + 1) * self.row_bytes, b.vector_bytes) as byte:
             b.store(b.vector(), self.sums + byte)
-        blocks, rows = b.arg(Multiply.BLOCKS), b.arg(Multiply.KERNEL_HEIGHT)
-        with b.loop(0, blocks) as block, b.loop(0, rows) as r:
-            number = (self.chunk * blocks + block) * rows + r
+        blocks, bands = b.arg(Multiply.BLOCKS), b.arg(Multiply.BANDS)
+        with b.loop(0, blocks) as block, b.loop(0, bands) as band:
+            number = (self.chunk * blocks + block) * bands + band
             weights = b.pointer(Multiply.WEIGHTS) + number * b.arg(Multiply.WEIGHT_BYTES)
-            above = r * b.arg(Multiply.ROW_DILATION) - b.arg(Multiply.TOP)
             with b.loop(self.first, self.last) as row:
-                line = row * b.arg(Multiply.ROW_STRIDE) + above
-                with b.when((line >= 0) & (line < b.arg(Multiply.HEIGHT))):
-                    self.row(weights, block, row, line)
+                self.row(weights, block, band * self.shape.rows, row)
         across = b.loop(0, b.arg(Multiply.Q), b.lanes)
         with b.loop(self.first, self.last) as row, across as column, b.loop(0, self.shape.kv) as v:
             self.flush(row, column, v)
 
-    def row(self, weights: Expr, block: Expr, row: Expr, line: Expr) -> None:
-        """A line of the map, for one row of sums."""
+    def row(self, weights: Expr, block: Expr, band: Expr, row: Expr) -> None:
+        """A row of sums, and the lines of the map that kernel rows from `band` meet."""
         b = self.b
         sums = self.sums + (row - self.first) * self.row_bytes
         channel = self.group * b.arg(Multiply.CHANNELS) + block * b.arg(Multiply.BLOCK)
+        line = row * b.arg(Multiply.ROW_STRIDE) + band * b.arg(Multiply.ROW_DILATION) - b.arg(Multiply.TOP)
         pixels = b.pointer(Multiply.INPUT) + self.image * b.arg(Multiply.INPUT_IMAGE)
         pixels = pixels + channel * b.arg(Multiply.INPUT_PLANE) + line * b.arg(Multiply.INPUT_PITCH)
         plane = (self.image * b.arg(Multiply.GROUPS) + self.group) * b.arg(Multiply.BLOCKS) + block
-        words = (plane * self.shape.words * b.arg(Multiply.HEIGHT) + line) * b.arg(Multiply.WIDTH)
-        masks = b.pointer(Multiply.MASKS) + words * 4
-        # the next block's or kernel row's, a share of them for each row of the tile
+        masks = [
+            self.line(plane * self.shape.words + word, line + b.arg(Multiply.ROW_DILATION) * r, band + r)
+            for r in range(self.shape.rows)
+            for word in range(self.shape.words)
+        ]
+        # the next block's or band's, a share of them for each row of the tile
         share = (row - self.first) * b.arg(Multiply.Q) * self.shape.ahead * LINE
         following = weights + b.arg(Multiply.WEIGHT_BYTES) + share
         with b.loop(0, b.arg(Multiply.WALK_COUNT)) as number:
             entry = b.pointer(Multiply.WALKS) + number * 4 * len(Walk)
             column, steps, at, first, there = (b.load_i32(entry + 4 * field) for field in Walk)
+            lines = [mask + column for mask in masks]
             for taps in self.shape.taps:
                 with b.when(there.equals(taps)):
-                    self.walk(
-                        taps, steps, pixels + column, masks + column, weights + first, sums + at, following
-                    )
+                    self.walk(taps, steps, pixels + column, lines, weights + first, sums + at, following)
+
+    def line(self, plane: Expr, line: Expr, r: Expr) -> Expr:
+        """Where the masks of a line are that kernel row `r` meets."""
+        b = self.b
+        inside = (line >= 0) & (line < b.arg(Multiply.HEIGHT)) & (r < b.arg(Multiply.KERNEL_HEIGHT))
+        words = (plane * b.arg(Multiply.HEIGHT) + line) * b.arg(Multiply.WIDTH)
+        return b.select(inside, b.pointer(Multiply.MASKS) + words * 4, b.pointer(Multiply.NOTHING))
 
     def walk(
-        self, taps: int, steps: Expr, pixels: Expr, masks: Expr, weights: Expr, sums: Expr, following: Expr
+        self,
+        taps: int,
+        steps: Expr,
+        pixels: Expr,
+        masks: list[Expr],
+        weights: Expr,
+        sums: Expr,
+        following: Expr,
     ) -> None:
         """The sums of the `taps` pixels that a column meets stay in registers, and move on with it."""
         b, places, ahead = self.b, range(0, self.vector, self.b.vector_bytes), self.shape.ahead
@@ -154,7 +174,7 @@ class _Multiply:
             column = step * b.arg(Multiply.COLUMN_STEP) * 4
             for line in range(ahead):
                 b.prefetch(following + (step * ahead + line) * LINE, near=False)
-            self.column(pixels + column, self.mask(masks + column), weights, acc)
+            self.column(pixels + column, self.mask([mask + column for mask in masks]), weights, acc)
             last = to + slot * (1 - taps)
             for var, at in zip(acc[-1], places, strict=True):
                 b.store(var.get(), last + at)
@@ -162,20 +182,23 @@ class _Multiply:
                 for var, before in zip(acc[tap], acc[tap - 1], strict=True):
                     var.set(before.get())
 
-    def mask(self, masks: Expr) -> Expr:
-        """Which of the block's channels are not zero, as bits."""
-        b = self.b
-        low = b.load_i32(masks) & 0xFFFFFFFF
-        if self.shape.words == 1:
-            return low
-        return low | (b.load_i32(masks + b.arg(Multiply.HEIGHT) * b.arg(Multiply.WIDTH) * 4) << 32)
+    def mask(self, masks: list[Expr]) -> Expr:
+        """Which of a column's pixels in the band are not zero, as bits: row by row, channel by channel."""
+        b, words = self.b, self.shape.words
+        bits = b.load_i32(masks[0]) & 0xFFFFFFFF
+        for number, mask in enumerate(masks[1:], 1):
+            place = b.arg(Multiply.BLOCK) * (number // words) + WORD * (number % words)
+            bits = bits | ((b.load_i32(mask) & 0xFFFFFFFF) << place)
+        return bits
 
     def column(self, pixels: Expr, mask: Expr, weights: Expr, acc: list[list[Var]]) -> None:
-        """The non-zero channels of one column, tap by tap."""
+        """The non-zero pixels of one column, tap by tap."""
         b = self.b
-        with b.bits(mask) as channel:
-            x = b.broadcast(pixels + channel * b.arg(Multiply.INPUT_PLANE))
-            w = weights + channel * len(acc) * self.vector
+        with b.bits(mask) as number:
+            plane = number * b.arg(Multiply.INPUT_PLANE)
+            place = plane if self.shape.rows == 1 else b.load_i64(b.pointer(Multiply.PLACES) + number * 8)
+            x = b.broadcast(pixels + place)
+            w = weights + number * len(acc) * self.vector
             for tap, sums in enumerate(acc):
                 for v, var in enumerate(sums):
                     at = tap * self.vector + v * b.vector_bytes

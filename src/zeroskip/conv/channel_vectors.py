@@ -28,13 +28,22 @@ def finish(b: Builder, planes: Planes, columns: Sequence[Expr], k: Expr, place: 
     `columns` has a vector per pixel, bias included; `mask` says which pixels there are.
     """
     rows = transpose(b, columns, 1, lambda _, t: t, lambda i, _: i)
-    for i, y in enumerate(rows):
-        channel = k + i
-        with b.when(channel < planes.channels):
-            if planes.residual is not None:
-                y = y + b.load_masked(planes.residual + channel * planes.residual_plane + place, mask)
-            y = activate(b, y, planes.activation)
-            b.store_masked(y, planes.output + channel * planes.output_plane + place, mask)
+
+    def store(i: int) -> None:
+        channel, y = k + i, rows[i]
+        if planes.residual is not None:
+            y = y + b.load_masked(planes.residual + channel * planes.residual_plane + place, mask)
+        y = activate(b, y, planes.activation)
+        b.store_masked(y, planes.output + channel * planes.output_plane + place, mask)
+
+    with b.choose(k + b.lanes <= planes.channels) as (whole, otherwise):
+        with whole:
+            for i in range(b.lanes):
+                store(i)
+        with otherwise:
+            for i in range(b.lanes):
+                with b.when(k + i < planes.channels):
+                    store(i)
 
 
 def load_pixels(
