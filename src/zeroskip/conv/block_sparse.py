@@ -52,4 +52,5 @@ ALGORITHM = Algorithm(
     _cycles,
     _build,
     whole=lambda variant: taps.parse_variant(variant).shifted,
+    in_place=True,
 )

@@ -49,4 +49,5 @@ ALGORITHM = Algorithm(
     _variants,
     _cycles,
     _build,
+    in_place=True,
 )

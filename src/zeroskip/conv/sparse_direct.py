@@ -48,4 +48,5 @@ ALGORITHM = Algorithm(
     _cycles,
     _build,
     whole=lambda variant: taps.parse_variant(variant).shifted,
+    in_place=True,
 )

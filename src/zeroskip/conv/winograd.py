@@ -306,4 +306,5 @@ ALGORITHM = Algorithm(
     _cycles,
     _build,
     growth=lambda text: transforms(parse_variant(text).m, parse_variant(text).r).growth,
+    in_place=True,
 )

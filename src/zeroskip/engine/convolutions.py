@@ -12,6 +12,7 @@ from zeroskip.conv.split import split
 from zeroskip.engine.network import Network
 from zeroskip.engine.plan import Candidate
 from zeroskip.graph.ir import Node
+from zeroskip.ops.copy import copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,17 @@ class ConvSite:
         if self.split is not None and algorithm.shifted and not algorithm.whole(variant):
             x = Operand(allocate(self.split.bytes), self.split)
             before = (split(self.x, x, self.problem.pads, self.target, self.threads),)
-        site = Site(x, self.y, self.residual, self.target, self.threads, allocate)
+        residual = self.residual
+        if residual is not None and self.in_place and not algorithm.in_place:
+            residual = Operand(allocate(residual.layout.bytes), residual.layout)
+            before += (copy(self.y, residual, target=self.target, threads=self.threads),)
+        site = Site(x, self.y, residual, self.target, self.threads, allocate)
         return before + algorithm.build(self.problem, variant, site)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the output takes the residual's memory."""
+        return self.residual is not None and self.residual.address == self.y.address
 
 
 @dataclass(frozen=True)
@@ -124,11 +134,16 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
     if problem.strided:
         shape = (problem.N, problem.C, *_split_size(problem))
         split = network.geometry.layout(_split_key(node), shape, problem.strides, problem.phases)
+    source = network.planar(x)
     residual_operand = network.planar(residual) if residual else None
+    if residual and network.replaceable(residual, node) and network.homes[residual].buffer != source.buffer:
+        y = network.replace(residual, node.outputs[0])
+    else:
+        y = network.output(node.outputs[0])
     site = ConvSite(
         problem,
-        network.planar(x),
-        network.output(node.outputs[0]),
+        source,
+        y,
         residual_operand,
         split,
         network.target,

@@ -120,6 +120,19 @@ class Network:
             return self._settle(value, Operand(whole.buffer, layout, whole.offset + channel * layout.plane))
         return self._settle(value, Operand(self.buffer(layout.bytes), layout))
 
+    def replaceable(self, value: str, node: Node) -> bool:
+        """Whether `node`, its last reader, may write its output where the value is: nothing else lives there."""
+        home, output = self.homes[value], node.outputs[0]
+        alone = [name for name, other in self.homes.items() if other.buffer == home.buffer] == [value]
+        kept = value in self.graph.outputs or self.buffers[home.buffer].source is not None
+        last = self.consumers[value][-1] is node
+        fits = output in self.planar_values and home.layout == self.planar_layout(output)
+        return alone and last and fits and not kept and output not in self.places
+
+    def replace(self, value: str, by: str) -> Operand:
+        """The operand of `value`, which `by` now takes over."""
+        return self._settle(by, self.homes.pop(value))
+
     def _settle(self, value: str, operand: Operand) -> Operand:
         self.homes[value] = operand
         self.touch(operand)
