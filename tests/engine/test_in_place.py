@@ -1,4 +1,4 @@
-"""Sums that take the memory of their residual: right for every algorithm, and however often they are timed."""
+"""Sums that take the memory of their residual: right by every algorithm, and however often they are timed."""
 
 from __future__ import annotations
 

@@ -39,10 +39,10 @@ class Algorithm:
 
     `refuses` says in words why a layer cannot be done, or None. `variants` lists its parameter choices as
     text, `build` makes the kernel calls of one, `cycles` predicts its time (only ratios matter). `shifted`
-    algorithms read planes split by strides, but for the variants that take the input `whole`; the others read
-    the input as it is. `growth` says how many times
-    a variant's rounding errors may exceed those of summing the products, for data of equal size. Those that are
-    `in_place` read each residual right before they write that pixel, so that the two may be the same memory.
+    algorithms read planes split by strides, but for the variants that take the input `whole`; the others
+    read the input as it is. `growth` says how many times a variant's rounding errors may exceed those of
+    summing the products, for data of equal size. Those that are `in_place` read each residual right before
+    they write that pixel, so that the two may be the same memory.
     """
 
     name: str

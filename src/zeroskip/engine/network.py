@@ -121,7 +121,7 @@ class Network:
         return self._settle(value, Operand(self.buffer(layout.bytes), layout))
 
     def replaceable(self, value: str, node: Node) -> bool:
-        """Whether `node`, its last reader, may write its output where the value is: nothing else lives there."""
+        """Whether `node`, its last reader, may write its output where the value, and nothing else, is."""
         home, output = self.homes[value], node.outputs[0]
         alone = [name for name, other in self.homes.items() if other.buffer == home.buffer] == [value]
         kept = value in self.graph.outputs or self.buffers[home.buffer].source is not None
