@@ -140,6 +140,23 @@ def test_narrow_integers_are_unsigned(machine):
     assert out.tolist() == [200, 255, 65535] and flags.tolist() == [0, 0, 9]
 
 
+@pytest.mark.parametrize("bits", [16, 32])
+def test_pairs(machine, bits):
+    """An integer below a float: unsigned in 16 bits, signed in 32."""
+    kind = np.dtype([("offset", "<u2" if bits == 16 else "<i4"), ("weight", "<f4")])
+    pairs = np.zeros(2, kind)
+    pairs["offset"][0], pairs["weight"][0] = (65535 if bits == 16 else -77), -0.5
+    number, out = np.zeros(1, np.int64), np.zeros(machine.lanes, np.float32)
+
+    def body(b):
+        offset, weight = b.unpack_pair(b.load_i64(b.pointer(0)), bits)
+        b.store_i64(offset, b.pointer(1))
+        b.store(weight, b.pointer(2))
+
+    machine.run(body, pairs, number, out)
+    assert number[0] == (65535 if bits == 16 else -77) and (out == -0.5).all()
+
+
 def test_masks_from_bits(machine):
     lanes = machine.lanes
     pattern = np.random.default_rng(1).random(lanes) < 0.5

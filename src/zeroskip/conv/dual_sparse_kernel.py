@@ -144,7 +144,7 @@ class _Emitter:
             for var, at in zip(acc, places, strict=True):
                 var.set(b.load_vector(partial + at))
         with b.loop(0, count) as j:
-            offset, w = b.load_i32(pairs + j * 8), b.broadcast(pairs + j * 8 + 4)
+            offset, w = b.unpack_pair(b.load_i64(pairs + j * 8), 32)
             for var, at in zip(acc, places, strict=True):
                 var.set(b.fma(w, b.load_vector(pixels + offset + at), var.get()))
         more = (segment + 1) * b.arg(Arg.SEGMENT) < b.arg(Arg.TAPS)
