@@ -41,7 +41,7 @@ def plot_names(family: str) -> dict[str, str]:
 
 def plots(found: Result) -> dict[str, str]:
     """File name to SVG."""
-    names = found["algorithms"]
+    names = list(found["algorithms"])
     drawn = {}
     for family in FAMILIES:
         many, one = (layers(found, wanted, family) for wanted in (True, False))

@@ -9,12 +9,12 @@ from series import Points, Swept
 from svg import COLOURS, GRID, INK, Scale, document, text
 
 PANEL, TALL, LEFT, BOTTOM, GAP, STEP, COLUMNS = 250, 170, 50, 24, 34, 30, 3
-TOP, NAMES_PER_ROW = 76, 8
+TOP, NAMES_PER_ROW = 76, 7
 """Room for the legend: names in two rows, and what the dashes mean."""
 LEAST, MOST = 0.05, 1.0
 SHOWN = 2.0
 """Times up to so many times that of the slowest dense algorithm are shown."""
-DASHES = {"weights": "", "activations": "6 3", "both": "2 2", "": "1 3"}
+DASHES = {"weights": "", "activations": "6 3", "both": "8 2 2 2", "": "1 3"}
 WORDS = {
     "weights": "zero weights",
     "activations": "zero activations",
@@ -70,7 +70,7 @@ def _grid(panels: Sequence[tuple[Swept, list[Line], Points]], names: Sequence[st
 
 def _legend(names: Sequence[str], colours: dict[str, str], kinds: set[str], unit: str) -> Iterable[str]:
     for number, name in enumerate(names):
-        x, y = GAP + 104 * (number % NAMES_PER_ROW), 14 + 18 * (number // NAMES_PER_ROW)
+        x, y = GAP + 120 * (number % NAMES_PER_ROW), 14 + 18 * (number // NAMES_PER_ROW)
         yield f'<path d="M{x} {y - 4}h16" stroke="{colours[name]}" stroke-width="3"/>'
         yield text(x + 20, y, name, "start")
     x, y = GAP, 56

@@ -41,7 +41,7 @@ class Swept:
         return crossing(points, self.best_dense[1]) if points else None
 
 
-def swept(entry: Entry, densities: Sequence[float]) -> Swept:
+def swept(entry: Entry, densities: Sequence[float], whose: dict[str, str]) -> Swept:
     """The measurements of one shape in order."""
     dense: dict[str, float] = {}
     sparse: dict[str, Points] = {}
@@ -53,8 +53,8 @@ def swept(entry: Entry, densities: Sequence[float]) -> Swept:
         name, density = found["algorithm"], found.get("density", 1.0)
         if name not in entry["words"]:
             memory.setdefault(name, []).append((density, float(found["workspace_bytes"])))
-        if found["skips"]:
-            skips[name] = found["skips"]
+        if whose[name]:
+            skips[name] = whose[name]
             sparse.setdefault(name, []).append((density, found["microseconds"]))
         else:
             dense[name] = found["microseconds"]
@@ -98,4 +98,4 @@ def at(points: Points, density: float) -> float | None:
 def layers(found: Entry, many: bool, family: str = "") -> list[Swept]:
     """The layers with many filters or one, of a family or all, in the order measured."""
     chosen = (e for e in found["shapes"] if e["many"] == many and family in ("", e["family"]))
-    return [swept(entry, found["densities"]) for entry in chosen]
+    return [swept(entry, found["densities"], found["algorithms"]) for entry in chosen]

@@ -169,7 +169,7 @@ def test_the_sweep_goes_on_after_an_interrupt(modules: dict[str, Any], tmp_path:
         for points in swept.sparse.values():
             assert [x for x, _ in points] == found["densities"][: len(points)]
         assert swept.memory["mec"][0] == (0.05, 4.0 * 53_760)  # cv12 in the paper's table
-        plot = modules["curves"].times([swept], found["algorithms"])
+        plot = modules["curves"].times([swept], list(found["algorithms"]))
         assert plot.endswith("</svg>\n") and "sparse_direct" in plot
         break
 
