@@ -75,7 +75,7 @@ def prepare(path: Path, data: digits.Digits) -> Measured:
     )
     bound = zs.simplify(zs.bind(graph, {name: image.shape}))
     total = totals(layer_rows(bound))
-    memory = session.plan.peak_bytes + session.plan.weight_bytes
+    memory = session.plan.memory_bytes
     side = Side(
         0.0, path.stat().st_size, memory, total["weights"], total["nonzero"], total["effectual_macs"],
         top1=accuracy.top1, top5=accuracy.top5,

@@ -10,6 +10,7 @@ from onnx import helper
 
 from zeroskip import AlgorithmError, InputError, ModelError
 from zeroskip.engine import InferenceSession, SessionOptions
+from zeroskip.engine.memory import memory_limit
 
 
 def picture(n=1, c=3, h=12, w=12, dtype=np.float32):
@@ -137,9 +138,19 @@ def test_an_arena_that_cannot_fit(networks, monkeypatch):
     """Each value would fit, but not all that are needed at once."""
     session = InferenceSession(networks.small(), SessionOptions(shapes={"x": (4, 3, 12, 12)}))
     largest = session.plan.arena_bytes - 1
-    monkeypatch.setattr("zeroskip.engine.session._memory_limit", lambda: largest)
+    monkeypatch.setattr("zeroskip.engine.session.memory_limit", lambda: largest)
     with pytest.raises(ModelError, match="activations"):
         InferenceSession(networks.small(), SessionOptions(shapes={"x": (4, 3, 12, 12)}))
+
+
+def test_a_container_may_have_less_memory_than_its_machine(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("zeroskip.engine.memory.CONTAINER_LIMITS", (limit, tmp_path / "absent"))
+    machine = memory_limit()
+    limit.write_text("max\n")
+    assert memory_limit() == machine
+    limit.write_text("1000000\n")
+    assert memory_limit() == 1_000_000
 
 
 def test_memory_that_runs_out(networks, monkeypatch):

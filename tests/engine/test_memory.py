@@ -32,8 +32,7 @@ def opened(path, size):
 before = opened(sys.argv[1], 8)  # LLVM, imports, caches
 start = resident()
 session, output = opened(sys.argv[2], 32)
-plan = session.plan
-print(resident() - start - output.nbytes, plan.peak_bytes + plan.weight_bytes + plan.workspace_bytes)
+print(resident() - start - output.nbytes, session.plan.memory_bytes)
 """
 
 

@@ -188,7 +188,7 @@ def _measured(
         if not RIVALS[0].refuses(path):
             contenders[f"onnxruntime {path}"] = partial(RIVALS[0].open(path, example, threads), example)
         total = totals(layer_rows(simplify(bind(graph, {name: example.shape}))))
-        memory = session.plan.peak_bytes + session.plan.weight_bytes
+        memory = session.plan.memory_bytes
         size = path.stat().st_size
         sides.append(Side(0.0, size, memory, total["weights"], total["nonzero"], total["effectual_macs"]))
     with progress("measuring") as bar:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from zeroskip.codegen.layout import round_up
 
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says how much memory a container may take: control groups of version 2, and of version 1."""
 # Unless told otherwise Python shares anonymous memory with child processes; Linux has no huge pages for that.
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
 
@@ -46,6 +50,17 @@ def place(lifetimes: dict[int, Lifetime]) -> tuple[dict[int, int], int]:
         offsets[buffer] = at
     total = max((offsets[b] + lifetimes[b].bytes for b in offsets), default=0)
     return offsets, round_up(total, ALIGNMENT)
+
+
+def memory_limit() -> int | None:
+    """Bytes this process may have: the machine's, or fewer where a container has less; None if unknown."""
+    limits = []
+    with suppress(ValueError, OSError, AttributeError):
+        limits.append(int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES")))
+    for path in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # the file says "max" where there is no limit
+            limits.append(int(path.read_text()))
+    return min(limits, default=None)
 
 
 def give_back() -> None:

@@ -109,6 +109,11 @@ class Plan:
         scratch = [call.scratch for step in self.steps for call in step.calls if isinstance(call, Call)]
         return max(scratch, default=0) * self.threads
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that running takes: activations, weights and workspace."""
+        return self.peak_bytes + self.weight_bytes + self.workspace_bytes
+
     def step(self, name: str) -> Step:
         """The step of the node called `name`; `InputError` where there is none."""
         for step in self.steps:

@@ -19,7 +19,7 @@ from zeroskip.engine import store
 from zeroskip.engine.convolutions import Choice, ConvSite
 from zeroskip.engine.executor import Context
 from zeroskip.engine.lowering import lower, problems_of
-from zeroskip.engine.memory import give_back
+from zeroskip.engine.memory import give_back, memory_limit
 from zeroskip.engine.network import Network, check_size
 from zeroskip.engine.plan import Array, Plan
 from zeroskip.engine.selection import Selector, Tuner
@@ -239,7 +239,7 @@ class InferenceSession:
 
     def _make_plan(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Plan:
         network = Network(self._bound(shapes, numbers), self._target, self._threads)
-        limit = _memory_limit()
+        limit = memory_limit()
         check_size(network, limit)
         selector = Selector(self._target, self._threads, self.options.algorithm, self.options.prefer)
         forced = bool(self._forced)
@@ -368,10 +368,3 @@ def _thread_count(threads: int) -> int:
     if threads == 0:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return threads if can_thread else 1
-
-
-def _memory_limit() -> int | None:
-    try:
-        return int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError, AttributeError):
-        return None
