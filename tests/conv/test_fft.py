@@ -60,7 +60,7 @@ def real(b, rows):
 
 
 def there_and_back(b, rows):
-    return spectra.inverse_real(b, spectra.transform_real(b, rows))
+    return spectra.inverse_real(b, spectra.transform_real(b, rows), len(rows))
 
 
 def complex_pairs(b, rows):
@@ -68,7 +68,7 @@ def complex_pairs(b, rows):
     return [part for pair in spectra.transform(b, pairs) for part in pair]
 
 
-@pytest.mark.parametrize("n", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("n", [2, 4, 6, 8, 12, 16, 24, 32, 48])
 def test_butterflies(n):
     """Against NumPy's; a transform errs by at most 7 u log2(n) of the 2-norm."""
     lanes = resolve("host").lanes
@@ -150,10 +150,10 @@ def test_windows_fit_the_map(kit):
     """No longer transform than the padded map needs; lines share a vector evenly."""
     target = resolve("host")
     small = kit.Layer(c=8, h=7, w=7, k=8, kernel=(7, 7), pads=(3, 3, 3, 3))
-    assert {(t.ty, t.tx) for t in fft.tilings(small.problem(), target)} == {(16, 16)}
+    assert max(t.ty for t in fft.tilings(small.problem(), target)) < 32
     lines = kit.Layer(c=8, h=40, w=target.lanes + 1, k=8, kernel=(7, 1))
-    (first, *_) = fft.tilings(lines.problem(), target)
-    assert (first.tx, first.lines) == (1, target.lanes // 2 + 1)
+    for tiling in fft.tilings(lines.problem(), target):
+        assert (tiling.tx, tiling.lines) == (1, target.lanes // 2 + 1)
 
 
 def test_blocks_hold_whole_register_tiles(kit):

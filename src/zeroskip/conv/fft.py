@@ -1,7 +1,7 @@
 """Convolution by Fourier transforms, for kernels that span seven pixels or more (overlap-save tiles).
 
-The padded input is cut into windows of TY x TX pixels (1, 8, 16 or 32 each) that overlap by what the kernel
-spans, less one. With F the two-dimensional discrete Fourier transform and * the conjugate,
+The padded input is cut into windows of TY x TX pixels (1, 8, 12, 16, 24 or 32 each) that overlap by what the
+kernel spans, less one. With F the two-dimensional discrete Fourier transform and * the conjugate,
 
     Y = F^-1 [ sum over c of F(d_c) F(g_c)* ]
 
@@ -43,7 +43,9 @@ from zeroskip.conv.problem import Array, ConvProblem
 
 LEAST = 7
 """The kernel spans at least this many pixels in one direction; smaller ones have better algorithms."""
-LENGTHS = (8, 16, 32)
+LENGTHS = (8, 12, 16, 24, 32)
+WORSE = 1.6  # windows with so many times more numbers can be faster only where filters fill the memory
+MOST = 6  # variants
 # Register tiles by number of registers: output vectors of a chunk, and lines.
 LINES = {32: {3: 4, 2: 6, 1: 12}, 16: {2: 2, 1: 6}}
 BLOCK_BYTES = 2 << 20  # of both spectra of a block
@@ -58,14 +60,11 @@ def spans(problem: ConvProblem) -> tuple[int, int]:
 
 
 def _lengths(span: int, outputs: int, stride: int) -> list[int]:
-    """Transforms worth trying for an axis: the two shortest of which half yields results."""
+    """Transforms worth trying for an axis: windows that are not much longer, in all, than they could be."""
     if span == 1:
         return [1]
-    fitting = [n for n in LENGTHS if n >= span + stride - 1]
-    useful = [n for n in fitting if 2 * (span - 1) <= n] or fitting[-1:]
-    whole = span + (outputs - 1) * stride  # a longer window than the padded map is a waste
-    enough = next((i for i, n in enumerate(useful) if n >= whole), len(useful))
-    return useful[: min(2, enough + 1)]
+    total = {n: n * -(-outputs // ((n - span) // stride + 1)) for n in LENGTHS if n >= span + stride - 1}
+    return [n for n in total if total[n] <= WORSE * min(total.values())]
 
 
 def tilings(problem: ConvProblem, target: Target) -> list[Tiling]:
@@ -137,7 +136,8 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     sizes = [nv for nv in LINES[target.registers] if nv <= vectors]
     least = min(round_up(vectors, nv) for nv in sizes)
     nvs = [nv for nv in sizes if round_up(vectors, nv) == least][:2]
-    return [str(Variant(t.ty, t.tx, nv)) for t in tilings(problem, target) for nv in nvs]
+    texts = [str(Variant(t.ty, t.tx, nv)) for t in tilings(problem, target) for nv in nvs]
+    return sorted(texts, key=lambda text: _cycles(problem, text, target))[:MOST]
 
 
 def growth(text: str) -> float:
@@ -156,7 +156,7 @@ def _cycles(problem: ConvProblem, text: str, target: Target) -> float:
     vectors = plan.vectors
     products = 4 * tiling.frequencies * inputs * lines * vectors / 2 / 0.9
     size = weight_bytes(problem, tiling)
-    weights = size * plan.blocks / (12 if size < 8 << 20 else 3)
+    weights = size * plan.blocks / (12 if size < 8 << 20 else 6)
     point = tiling.tx * tiling.lines * (2 + 1.5 * log2(tiling.ty * tiling.tx))
     rows = (tiling.ty + tiling.outputs[0]) / 2  # of the inverse, the second half is done where it is needed
     transforms = tiles * point * (-(-problem.C // target.lanes) * tiling.ty + vectors * rows)

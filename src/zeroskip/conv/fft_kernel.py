@@ -297,7 +297,8 @@ def _write_columns(b: Builder, tiling: Tiling, sums: Expr, scratch: Expr) -> Non
     if tiling.tx == 1:
         with b.loop(0, tiling.lines) as line:
             at = sums + line * (2 * b.vector_bytes)
-            pixels = inverse_real(b, [_load(b, at + frequency * k) for k in range(tiling.frequencies)])
+            spectrum = [_load(b, at + frequency * k) for k in range(tiling.frequencies)]
+            pixels = inverse_real(b, spectrum, tiling.ty)
             for i in rows:
                 b.store(pixels[i * tiling.strides[0]], scratch + line * b.vector_bytes + i * step)
         return
@@ -312,7 +313,8 @@ def _write_row(b: Builder, tiling: Tiling, row: Expr) -> list[Expr]:
     """The output pixels of a row."""
     if tiling.tx == 1:
         return [b.load_vector(row + line * b.vector_bytes) for line in range(tiling.lines)]
-    values = inverse_real(b, [_load(b, row + k * 2 * b.vector_bytes) for k in range(tiling.columns)])
+    spectrum = [_load(b, row + k * 2 * b.vector_bytes) for k in range(tiling.columns)]
+    values = inverse_real(b, spectrum, tiling.tx)
     return [values[i * tiling.strides[1]] for i in range(tiling.outputs[1])]
 
 

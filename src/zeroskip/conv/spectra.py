@@ -1,14 +1,14 @@
-"""Fourier transforms of 2, 4, 8 ... numbers as straight-line code: vectors in, vectors out.
+"""Fourier transforms of 2^k or 3 * 2^k numbers as straight-line code: vectors in, vectors out.
 
 A complex number is a pair of vectors. Every level of a recursion splits into even and odd members (Cooley &
-Tukey 1965); of real data half the spectrum is computed, the other half are its conjugates. Inverses are not
-scaled: they return n times the data.
+Tukey 1965), down to one number or three; of real data half the spectrum is computed, the other half are its
+conjugates. Inverses are not scaled: they return n times the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import cos, pi, sin
+from math import cos, pi, sin, sqrt
 
 from zeroskip.codegen import Builder, Expr
 
@@ -59,10 +59,21 @@ def transform(b: Builder, x: Sequence[Complex], sign: int = -1) -> list[Complex]
     n = len(x)
     if n == 1:
         return list(x)
+    if n == 3:
+        return _transform_three(b, x, sign)
     even, odd = (transform(b, x[start::2], sign) for start in (0, 1))
     turned = [turn(b, value, sign * k, n) for k, value in enumerate(odd)]
     pairs = list(zip(even, turned, strict=True))
     return [add(e, o) for e, o in pairs] + [subtract(e, o) for e, o in pairs]
+
+
+def _transform_three(b: Builder, x: Sequence[Complex], sign: int) -> list[Complex]:
+    both, apart = add(x[1], x[2]), subtract(x[1], x[2])
+    middle = tuple(b.fma(-0.5, part, first) for part, first in zip(both, x[0], strict=True))
+    scale = sign * sqrt(3) / 2  # i times the difference, scaled
+    turned = apart[1] * -scale, apart[0] * scale
+    real, imaginary = middle
+    return [add(x[0], both), add((real, imaginary), turned), subtract((real, imaginary), turned)]
 
 
 def transform_real(b: Builder, x: Sequence[Expr]) -> list[Complex]:
@@ -73,6 +84,9 @@ def transform_real(b: Builder, x: Sequence[Expr]) -> list[Complex]:
     if n == 2:
         zero = b.like(0.0, x[0])
         return [(x[0] + x[1], zero), (x[0] - x[1], zero)]
+    if n == 3:
+        both = x[1] + x[2]
+        return [(x[0] + both, b.like(0.0, both)), (b.fma(-0.5, both, x[0]), (x[2] - x[1]) * (sqrt(3) / 2))]
     even, odd = (transform_real(b, x[start::2]) for start in (0, 1))
     result: list[Complex | None] = [None] * (n // 2 + 1)
     for k in range(n // 4 + 1):
@@ -82,13 +96,16 @@ def transform_real(b: Builder, x: Sequence[Expr]) -> list[Complex]:
     return [value for value in result if value is not None]
 
 
-def inverse_real(b: Builder, x: Sequence[Complex]) -> list[Expr]:
-    """Real data, times n, whose X[0] ... X[n/2] are given (imaginary parts of the two ends are ignored)."""
-    n = 2 * (len(x) - 1)
+def inverse_real(b: Builder, x: Sequence[Complex], n: int) -> list[Expr]:
+    """The n real numbers, times n, whose X[0] ... X[n/2] are given (X[0] and X[n/2] are taken to be real)."""
     if n == 2:
         return [x[0][0] + x[1][0], x[0][0] - x[1][0]]
+    if n == 3:
+        (first, _), (real, imaginary) = x
+        rest = first - real
+        return [b.fma(2.0, real, first), *(b.fma(s * sqrt(3), imaginary, rest) for s in (-1, 1))]
     half = range(n // 4 + 1)
     mirrored = [conjugate(b, x[n // 2 - k]) for k in half]
-    even = inverse_real(b, [add(x[k], mirrored[k]) for k in half])
-    odd = inverse_real(b, [turn(b, subtract(x[k], mirrored[k]), k, n) for k in half])
+    even = inverse_real(b, [add(x[k], mirrored[k]) for k in half], n // 2)
+    odd = inverse_real(b, [turn(b, subtract(x[k], mirrored[k]), k, n) for k in half], n // 2)
     return [value for pair in zip(even, odd, strict=True) for value in pair]
