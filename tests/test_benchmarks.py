@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -140,8 +141,11 @@ def interrupted_at_the_first_line(script: str, *arguments: object) -> tuple[int,
     )
     assert process.stdout is not None
     first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):  # native code that calls back loses an interrupt
+            process.wait(5)
+    process.stdout.close()
     return process.returncode, first
 
 
