@@ -5,7 +5,7 @@
 
 Resident bytes as Linux counts them: of the process at its peak, and what opening a session and running one
 picture added (what the imports take, LLVM above all, is there before; the answers are counted out). The
-tuning is done before, in another process. Beside them stands what `session.plan` reports.
+tuning and compiling are done before, in another process. Beside them stands what `session.plan` reports.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def run(session):
 
 runtime, model, small = sys.argv[1:]
 if runtime == "tune":
+    ours(small)
     ours(model, tune=True)
     sys.exit()
 open_session = ours if runtime == "zeroskip" else theirs
