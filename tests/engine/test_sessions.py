@@ -193,3 +193,31 @@ def test_preferred_where_accepted(networks, prefer):
     steps = [step for step in plan.steps if step.op == "Conv"]
     assert len(steps) == 2
     assert {step.algorithm for step in steps} == {prefer}
+
+
+@pytest.mark.parametrize("images", [1, 3, 4])
+def test_large_batches_run_some_images_at_a_time(networks, monkeypatch, images):
+    """The answers are those of the whole batch, whether or not the last part is smaller."""
+    model = networks.small(size="H")
+    peak = InferenceSession(model, SessionOptions(shapes={"x": (1, 3, 12, 12)})).plan.peak_bytes
+    monkeypatch.setattr("zeroskip.engine.session.NEAR_BYTES", images * peak)
+    session = InferenceSession(model)
+    x = np.random.default_rng(0).standard_normal((7, 3, 12, 12)).astype(np.float32)
+    np.testing.assert_allclose(
+        session.run(None, {"x": x})[0], networks.rival(model).run(None, {"x": x})[0], 1e-4, 1e-4
+    )
+    parts = -(-7 // images)
+    assert session.plan.shapes["x"][0] in (-(-7 // parts), 7 - (parts - 1) * -(-7 // parts))
+
+
+def test_images_that_depend_on_each_other_run_together(networks, monkeypatch):
+    monkeypatch.setattr("zeroskip.engine.session.NEAR_BYTES", 1)
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["y"], axis=0),
+    ]
+    model = networks.model(nodes, {"x": ["N", 6]}, {"y": ["N", 6]})
+    x = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
+    np.testing.assert_allclose(
+        InferenceSession(model).run(None, {"x": x})[0], networks.rival(model).run(None, {"x": x})[0], 1e-6
+    )

@@ -1,5 +1,6 @@
 """The network as data: typed graphs, ONNX in and out, operators, and the passes that simplify."""
 
+from zeroskip.graph.batch import per_image
 from zeroskip.graph.bind import bind, shape_inputs
 from zeroskip.graph.cost import Cost, arithmetic_cost, macs_of, total
 from zeroskip.graph.interpreter import evaluate
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "load",
     "macs_of",
+    "per_image",
     "save",
     "shape_inputs",
     "simplify",
