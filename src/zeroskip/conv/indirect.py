@@ -25,7 +25,7 @@ from zeroskip.conv.indirect_kernel import Multiply, Product, Turn, turn_kernel
 from zeroskip.conv.problem import Array, ConvProblem
 
 # (MR, NV) by number of registers; MR divides the lanes of a vector.
-TILES = {32: ((8, 3), (8, 2), (8, 1)), 16: ((4, 3), (4, 2), (4, 1), (2, 4))}
+TILES = {32: ((8, 3), (8, 2), (4, 4), (8, 1)), 16: ((4, 3), (4, 2), (4, 1), (2, 4))}
 LARGEST = 2**31 - 2**20
 TASKS_PER_THREAD = 4
 
