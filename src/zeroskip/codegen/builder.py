@@ -69,6 +69,11 @@ class Builder(Memory):
         kind = ir.FunctionType(VOID, [argument.type for argument in arguments])
         self.ir.call(self.typed(address, kind), [argument.value for argument in arguments])
 
+    def distance(self, start: Expr, end: Expr) -> Expr:
+        """Bytes from one pointer to another."""
+        first, last = (self.ir.ptrtoint(pointer.value, I64) for pointer in (start, end))
+        return Expr(self, self.ir.sub(last, first))
+
     def typed(self, address: Expr, pointee: ir.Type) -> ir.Value:
         """The address as a pointer whose pointee llvmlite knows, as its calls and atomics want."""
         value = address.value if address.type == I64 else self.ir.ptrtoint(address.value, I64)

@@ -38,10 +38,6 @@ class Memory(Values):
         """The unsigned byte at `pointer`, as 64 bits."""
         return Expr(self, self.ir.zext(self.ir.load(pointer.value, typ=I8, align=1), I64))
 
-    def load_u16(self, pointer: Expr) -> Expr:
-        """The unsigned 16-bit integer at `pointer`, as 64 bits."""
-        return Expr(self, self.ir.zext(self.ir.load(pointer.value, typ=I16, align=2), I64))
-
     def load_f32(self, pointer: Expr) -> Expr:
         """The float at `pointer`."""
         return self._load_typed(pointer, F32, 4)
