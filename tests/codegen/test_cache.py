@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -109,3 +111,18 @@ def test_no_temporary_files_stay(host):
         warnings.simplefilter("error")
         run_anew(host, host.kernel(answer))
     assert [path.suffix for path in cache.object_directory().iterdir()] == [".o"]
+
+
+def test_processes_share_a_cache_they_fill_at_once():
+    code = (
+        "import numpy as np, zeroskip as zs\n"
+        "x, w = np.ones((1, 4, 9, 9), np.float32), np.ones((5, 4, 3, 3), np.float32)\n"
+        "for name in ('direct', 'im2col', 'mec'):\n"
+        "    assert (zs.conv2d(x, w, algorithm=name) == 36).all()\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors.decode()
+    assert {path.suffix for path in cache.object_directory().iterdir()} == {".o"}
