@@ -34,7 +34,7 @@ class PythonCall:
     run: Callable[[Callable[[int, Plain], Array], Objects], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """An algorithm considered for a layer: its variant and time, or the reason why not."""
 
