@@ -105,4 +105,7 @@ def lowering(found: Result) -> str:
 
 
 def _time(contender: Result) -> str:
-    return milliseconds(contender["median_ms"]) if "median_ms" in contender else contender.get("reason", "-")
+    if "median_ms" not in contender:
+        return contender.get("reason", "-")
+    alone = f" ({contender['kernel_us'] / 1e3:.3f})" if "kernel_us" in contender else ""
+    return milliseconds(contender["median_ms"]) + alone
