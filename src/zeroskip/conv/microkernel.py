@@ -185,13 +185,18 @@ class Emitter:
                     b.store(var.get(), partial + i * b.vector_bytes)
 
     def tap(self, weights: Expr, source: Expr, acc: list[list[Var]]) -> None:
-        """One tap of a block: each input vector is loaded once and serves MR output channels."""
-        b = self.b
-        x = [b.load_vector(source + v * b.vector_bytes) for v in range(len(acc[0]))]
+        """One tap of a block: each input vector is loaded once and serves MR output channels.
+
+        Every other vector goes first: in order they look like a stream, and the processor fetches from the
+        second cache what would come next, in vain (5 % of a 1x1 layer).
+        """
+        b, nv = self.b, len(acc[0])
+        order = (*range(0, nv, 2), *range(1, nv, 2))
+        x = [b.load_vector(source + v * b.vector_bytes) for v in order]
         for m, row in enumerate(acc):
             w = b.broadcast(weights + 4 * m)
-            for v, var in enumerate(row):
-                var.set(b.fma(w, x[v], var.get()))
+            for v, pixels in zip(order, x, strict=True):
+                row[v].set(b.fma(w, pixels, row[v].get()))
 
     def prefetch(self, values: Expr, size: Expr) -> None:
         """Ask for the weights of the blocks to come, as many bytes as this block has."""
