@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,18 @@ def test_limits() -> None:
     assert clock * target.lanes / 8 < peak < clock * target.lanes * 8
     assert 0 < read_gbs(64 << 20, seconds=0.05) < 1.5 * read_gbs(8 << 10, seconds=0.05)
     assert read_gbs(8 << 10, seconds=0.02, shift=4) > 0
+
+
+def test_more_than_the_limit_is_explained() -> None:
+    step = StepTime("a", "Conv", "64x8x8 -> 64, 3x3", "winograd 4x4/3", 10.0, 9, 9, 9, 8.0)
+
+    def text(*steps: StepTime) -> str:
+        console = Console(width=80, record=True, color_system=None, file=io.StringIO())
+        console.print(profile_table(Profile("net", (1,), 1, steps, 1.0, 280.0, 55.0, 1000, "A CPU")))
+        return console.export_text()
+
+    assert "Beyond 100 %" not in text(step)
+    assert "Beyond 100 %" in text(step, replace(step, limit_microseconds=12.0))
 
 
 def test_table(golden) -> None:  # type: ignore[no-untyped-def]

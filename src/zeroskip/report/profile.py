@@ -35,10 +35,21 @@ def profile_table(found: Profile) -> RenderableType:
         f"A whole run takes {milliseconds(found.run_ms)}; the steps are timed one by one. GFLOP/s counts "
         f"multiply-adds with non-zero weights, each as two. Limit: the least possible time as a share of the "
         f"time taken, with {found.peak_gflops:.0f} GFLOP/s (the measured peak) and {found.read_gbs:.0f} GB/s "
-        f"(measured, reading {size(found.plan_bytes)}, as much as the plan holds). {found.cpu}."
+        f"(measured, reading {size(found.plan_bytes)}, as much as the plan holds). "
+        f"{_beyond(found)}{found.cpu}."
     )
     title = f"{found.model}, input {shape}, {threads}"
     return Group(table(columns, rows, title=title, footer=footer, left=2), "", Text(end, style="dim"))
+
+
+def _beyond(found: Profile) -> str:
+    """How a step can take less than the least time of its multiply-adds, where one does."""
+    if all(step.share_of_limit <= 1 for step in found.steps):
+        return ""
+    return (
+        "Beyond 100 %: fewer multiply-adds than weights and pixels call for, since activations were zero or "
+        "products shared (Winograd, FFT). "
+    )
 
 
 def _row(step: StepTime, total: float) -> tuple[str, ...]:
