@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import zeroskip as zs
 from zeroskip.conv import ALGORITHMS
 
 LAYERS = [
@@ -75,3 +76,14 @@ def test_not_a_number_is_not_a_zero(runner, kit):
     x[0, 4, 1, 2] = np.nan
     ((got,),) = runner.run(kit.alone(layer), kit.always("activation_sparse"), {"x": x})
     assert np.argwhere(np.isnan(got)).tolist() == [[0, k, 1, 2] for k in range(3)]
+
+
+@pytest.mark.parametrize("algorithm", ["activation_sparse", "dual_sparse"])
+@pytest.mark.parametrize("size", [1, 9])
+def test_more_threads_than_tasks(algorithm, size):
+    """However many threads share the work, sums are added in the same order; one pixel is enough."""
+    rng = np.random.default_rng(0)
+    x = np.maximum(rng.standard_normal((2, 37, size, size)), 0).astype(np.float32)
+    w = rng.standard_normal((150, 37, 3, 3)).astype(np.float32)
+    one, many = (zs.conv2d(x, w, padding=1, algorithm=algorithm, threads=threads) for threads in (1, 8))
+    assert np.array_equal(one, many)
