@@ -28,7 +28,7 @@ from zeroskip.cli.inputs import input_arrays
 from zeroskip.conv import ALGORITHMS
 from zeroskip.engine import Plan, Step
 from zeroskip.graph import evaluate, load
-from zeroskip.report.layers import layer_rows, with_input_zeros
+from zeroskip.report.layers import LayerRow, layer_rows, with_input_zeros
 
 SLACK = 1.02
 """Two medians of one run differ by as much when the same plan runs twice."""
@@ -82,7 +82,7 @@ def compare(network: Network, seconds: float, pictures: Path | None = None) -> d
         "best_single": single,
         "ratio": ratio,
         "met": bool(ratio <= SLACK),
-        "layers": _layers(sessions, _input_zeros(graph, inputs)),
+        "layers": _layers(sessions, _rows(graph, inputs)),
     }
 
 
@@ -105,25 +105,26 @@ def _lowered(plan: Plan) -> int:
     return sum(plan.buffers[b].bytes for b in own if plan.buffers[b].source is None)
 
 
-def _input_zeros(graph: zs.Graph, inputs: Array) -> dict[str, float]:
-    """The share of zeros in each node's input, for these pictures."""
+def _rows(graph: zs.Graph, inputs: Array) -> dict[str, LayerRow]:
+    """What is known of each node, the zeros in its input among it, for these pictures."""
     bound = zs.simplify(zs.bind(graph, {graph.inputs[0]: inputs.shape}))
-    rows = with_input_zeros(layer_rows(bound), bound, [inputs])
-    return {row.name: row.input_zeros for row in rows if row.input_zeros is not None}
+    return {row.name: row for row in with_input_zeros(layer_rows(bound), bound, [inputs])}
 
 
-def _layers(sessions: dict[str, zs.InferenceSession], zeros: dict[str, float]) -> list[dict[str, Any]]:
+def _layers(sessions: dict[str, zs.InferenceSession], known: dict[str, LayerRow]) -> list[dict[str, Any]]:
     """Of each convolution what was chosen, and the fastest time of every algorithm, measured alone."""
     rows = []
     for step in sessions["auto"].plan.steps:
         if step.algorithm not in ALGORITHMS:
             continue
+        row = known[step.name]
         micro = {name: _fastest(session.plan.step(step.name), name) for name, session in sessions.items()}
         rows.append(
             {
                 "name": step.name,
                 "layer": step.summary,
-                "input_zeros": zeros.get(step.name),
+                "input_zeros": row.input_zeros,
+                "weight_zeros": 1 - row.nonzero / row.weights,
                 "pointwise": ", 1x1" in step.summary,
                 "algorithm": step.algorithm,
                 "variant": step.variant,

@@ -7,6 +7,9 @@ from collections import Counter
 from pages import Result, markdown, provenance
 from zeroskip.report.units import milliseconds, percent, size, times
 
+LEAST_ZEROS = 0.1
+"""With fewer zeros than this share nothing is skipped: a sparse kernel was just the fastest dense one."""
+
 
 def selection(found: Result) -> str:
     """Each network: the selector beside every algorithm that was preferred on all layers."""
@@ -55,8 +58,8 @@ def winners(found: Result) -> str:
         won = Counter(row["algorithm"] for row in net["layers"])
         wide = [row for row in net["layers"] if not row["pointwise"]]
         shares = [
-            sum(row["skips"] in kinds for row in wide) / max(1, len(wide))
-            for kinds in (("activations", "both"), ("weights", "both"))
+            sum(row["skips"] in (kind, "both") and row[zeros] >= LEAST_ZEROS for row in wide) / len(wide)
+            for kind, zeros in (("activations", "input_zeros"), ("weights", "weight_zeros"))
         ]
         cells = (str(won[name]) if won[name] else "" for name in names)
         rows.append((f"`{net['network']}`", str(len(net["layers"])), *cells, *map(percent, shares)))
