@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, auto
+from functools import reduce
+from operator import or_
 
 from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, tag
@@ -130,26 +132,34 @@ class _Multiply:
         pixels = b.pointer(Multiply.INPUT) + self.image * b.arg(Multiply.INPUT_IMAGE)
         pixels = pixels + channel * b.arg(Multiply.INPUT_PLANE) + line * b.arg(Multiply.INPUT_PITCH)
         plane = (self.image * b.arg(Multiply.GROUPS) + self.group) * b.arg(Multiply.BLOCKS) + block
+        lines = [line + b.arg(Multiply.ROW_DILATION) * r for r in range(self.shape.rows)]
+        inside = [self.inside(there, band + r) for r, there in enumerate(lines)]
         masks = [
-            self.line(plane * self.shape.words + word, line + b.arg(Multiply.ROW_DILATION) * r, band + r)
-            for r in range(self.shape.rows)
+            self.masks(plane * self.shape.words + word, *there)
+            for there in zip(lines, inside, strict=True)
             for word in range(self.shape.words)
         ]
         # the next block's or band's, a share of them for each row of the tile
         share = (row - self.first) * b.arg(Multiply.Q) * self.shape.ahead * LINE
         following = weights + b.arg(Multiply.WEIGHT_BYTES) + share
-        with b.loop(0, b.arg(Multiply.WALK_COUNT)) as number:
+        # rows of padding alone are passed over: many, where dilations are large
+        some = reduce(or_, inside)
+        with b.loop(0, b.select(some, b.arg(Multiply.WALK_COUNT), 0)) as number:
             entry = b.pointer(Multiply.WALKS) + number * 4 * len(Walk)
             column, steps, at, first, there = (b.load_i32(entry + 4 * field) for field in Walk)
-            lines = [mask + column for mask in masks]
+            starts = [mask + column for mask in masks]
             for taps in self.shape.taps:
                 with b.when(there.equals(taps)):
-                    self.walk(taps, steps, pixels + column, lines, weights + first, sums + at, following)
+                    self.walk(taps, steps, pixels + column, starts, weights + first, sums + at, following)
 
-    def line(self, plane: Expr, line: Expr, r: Expr) -> Expr:
-        """Where the masks of a line are that kernel row `r` meets."""
+    def inside(self, line: Expr, r: Expr) -> Expr:
+        """Whether kernel row `r` exists, and the line that it meets."""
         b = self.b
-        inside = (line >= 0) & (line < b.arg(Multiply.HEIGHT)) & (r < b.arg(Multiply.KERNEL_HEIGHT))
+        return (line >= 0) & (line < b.arg(Multiply.HEIGHT)) & (r < b.arg(Multiply.KERNEL_HEIGHT))
+
+    def masks(self, plane: Expr, line: Expr, inside: Expr) -> Expr:
+        """Where the masks of a line are."""
+        b = self.b
         words = (plane * b.arg(Multiply.HEIGHT) + line) * b.arg(Multiply.WIDTH)
         return b.select(inside, b.pointer(Multiply.MASKS) + words * 4, b.pointer(Multiply.NOTHING))
 
