@@ -126,12 +126,17 @@ def test_weights_that_are_no_numbers(networks, value):
         InferenceSession(model)
 
 
-@pytest.mark.parametrize("batch", [3_000, 100_000, 2**31])
-def test_a_batch_that_cannot_fit(networks, batch):
+@pytest.mark.parametrize("size", [12_000, 200_000, 2**31])
+def test_an_image_that_cannot_fit(networks, size):
     """Too much for 32-bit offsets, for the machine, for anything."""
-    model = networks.small(size=224)
+    model = networks.small(size="H")
     with pytest.raises(ModelError, match=r"GB|memory"):
-        InferenceSession(model, SessionOptions(shapes={"x": (batch, 3, 224, 224)}))
+        InferenceSession(model, SessionOptions(shapes={"x": (1, 3, size, size)}))
+
+
+def test_a_batch_fits_image_by_image(networks):
+    session = InferenceSession(networks.small(size=224), SessionOptions(shapes={"x": (2**31, 3, 224, 224)}))
+    assert session.plan.shapes["x"] == (1, 3, 224, 224)
 
 
 def test_an_arena_that_cannot_fit(networks, monkeypatch):

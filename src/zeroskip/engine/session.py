@@ -238,10 +238,11 @@ class InferenceSession:
 
     def _images_at_once(self, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
         """How many images of a batch to run at once for their activations to stay near; None: all of them."""
-        symbolic = [self._declared.values[name].shape for name in shapes]
+        declared = [self._declared.values[name].shape for name in self._declared.inputs]
         counts = {shape[0] if shape else 1 for shape in shapes.values()}
         count = counts.pop() if len(counts) == 1 else 1
-        if count < 2 or self._shape_inputs or any(not s or isinstance(s[0], int) for s in symbolic):
+        fixed = any(not shape or isinstance(shape[0], int) for shape in declared)
+        if count < 2 or fixed or self._shape_inputs or set(shapes) != set(self._declared.inputs):
             return None
         rest = {name: shape[1:] for name, shape in shapes.items()}
         key = tuple(sorted(rest.items()))
@@ -257,7 +258,7 @@ class InferenceSession:
     def _keeps_images_apart(self, image: Mapping[str, tuple[int, ...]]) -> bool:
         try:
             return per_image(self._bound({name: (2, *shape) for name, shape in image.items()}, {}))
-        except ModelError:  # it takes no two images
+        except (ModelError, InputError):  # it takes no two images, or none of this shape
             return False
 
     def _first_part(self, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
