@@ -39,15 +39,7 @@ Array = np.ndarray[Any, Any]
 Entry = dict[str, Any]
 Answers = dict[float, Callable[[Array], Array]]
 
-SKIPS = {
-    "sparse_direct": "weights",
-    "block_sparse": "weights",
-    "cscc": "activations",
-    "cpo": "activations",
-    "cps": "activations",
-    "activation_sparse": "activations",
-    "dual_sparse": "both",
-}
+SKIPS = {name: row.skips for name, row in ALGORITHMS.items() if row.skips}
 """Whose zeros an algorithm skips; one that is not here has the same time whatever is zero."""
 DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 HEAVY = 5000.0

@@ -265,4 +265,5 @@ ALGORITHM = Algorithm(
     _build,
     shifted=False,
     in_place=True,
+    skips="activations",
 )

@@ -42,7 +42,8 @@ class Algorithm:
     algorithms read planes split by strides, but for the variants that take the input `whole`; the others
     read the input as it is. `growth` says how many times a variant's rounding errors may exceed those of
     summing the products, for data of equal size. Those that are `in_place` read each residual right before
-    they write that pixel, so that the two may be the same memory.
+    they write that pixel, so that the two may be the same memory. `skips` says whose zeros save time:
+    ``"weights"``, ``"activations"`` or ``"both"``.
     """
 
     name: str
@@ -56,3 +57,9 @@ class Algorithm:
     growth: Callable[[str], float] = _as_direct
     whole: Callable[[str], bool] = _none
     in_place: bool = False
+    skips: str = ""
+
+    @property
+    def guesses(self) -> bool:
+        """Whether `cycles` guesses how many activations are zero: nobody knows before measuring."""
+        return self.skips in ("activations", "both")

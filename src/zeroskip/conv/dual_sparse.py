@@ -107,4 +107,5 @@ ALGORITHM = Algorithm(
     _build,
     shifted=False,
     in_place=True,
+    skips="both",
 )

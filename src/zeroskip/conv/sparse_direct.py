@@ -49,4 +49,5 @@ ALGORITHM = Algorithm(
     _build,
     whole=lambda variant: taps.parse_variant(variant).shifted,
     in_place=True,
+    skips="weights",
 )

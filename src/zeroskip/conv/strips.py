@@ -98,6 +98,7 @@ def algorithm(name: str, order: str, description: str, source: str) -> Algorithm
         lambda problem, variant, target: cycles(problem, form, target),
         lambda problem, variant, site: build(problem, form, variant, site),
         shifted=False,
+        skips="activations",
     )
 
 

@@ -73,7 +73,7 @@ class Selector:
         return [c for c in known if c.microseconds is not None and c.variant in variants.get(c.algorithm, ())]
 
     def choose(self, name: str, site: ConvSite) -> Choice:
-        """The fastest known variant of the layer, else the one predicted fastest."""
+        """The fastest known variant of the layer, else the one predicted fastest without guesses."""
         rows = self.rows(site.problem)
         key = self.key(site.problem)
         measured = self.measured(key, rows, site.problem)
@@ -89,8 +89,13 @@ class Selector:
             reasons = "; ".join(f"{c.algorithm}: {c.reason}" for c in candidates)
             raise AlgorithmError(f"layer {name!r} is refused by algorithm {self.algorithm!r}: {reasons}")
         self.layers.append(Layer(name, site, key, candidates))
-        first = min(possible, key=lambda c: c.predicted_cycles or 0.0)
+        first = min(_certain(possible), key=lambda c: c.predicted_cycles or 0.0)
         return Choice(first.algorithm, first.variant, "predicted", candidates)
+
+
+def _certain(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """The candidates whose prediction guesses no zeros, if there are any."""
+    return [c for c in candidates if not ALGORITHMS[c.algorithm].guesses] or candidates
 
 
 def _microseconds(candidate: Candidate) -> float:
@@ -122,7 +127,7 @@ def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:
     The best dense one is always among them: no prediction can make a network slower than without its zeros.
     """
     possible = sorted((c for c in candidates if not c.reason), key=lambda c: c.predicted_cycles or 0.0)
-    limit = HOPELESS * (possible[0].predicted_cycles or 0.0)
+    limit = HOPELESS * (_certain(possible)[0].predicted_cycles or 0.0)
     chosen: dict[str, list[Candidate]] = {}
     for candidate in possible:
         mine = chosen.setdefault(candidate.algorithm, [])
