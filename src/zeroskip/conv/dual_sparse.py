@@ -68,7 +68,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     parsed, lanes = taps.parse_variant(variant), site.target.lanes
     at = places(site.x.planar, site.y.planar, problem.strides, parsed.nv, lanes)
-    runs = taps.split(problem, at.count, site.threads)[1]
+    runs = taps.split(problem, at.count, site.threads, copied=True)[1]
     packed = taps.pack_shifted(problem, parsed, site.x.planar, runs, at.nv, lanes)
     call = taps.call(problem, parsed, packed, site, at)
     tile = Tile(

@@ -89,7 +89,8 @@ def sparse_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Ca
         taps = pack_sparse(problem, variant, x, split(problem, panels.count, site.threads)[1])
         return (call(problem, variant, taps, site, panels),)
     at = places(x, y, problem.strides, variant.nv, lanes)
-    taps = pack_shifted(problem, variant, x, split(problem, at.count, site.threads)[1], at.nv, lanes)
+    runs = split(problem, at.count, site.threads, copied=True)[1]
+    taps = pack_shifted(problem, variant, x, runs, at.nv, lanes)
     return zero_borders(site.y, site.threads), call(problem, variant, taps, site, at)
 
 
@@ -344,10 +345,13 @@ def call(
     return Call(kernel(tile), arguments, tasks, scratch)
 
 
-def split(problem: ConvProblem, panels: int, threads: int) -> tuple[int, int]:
-    """Into how many runs of panels, and how many runs of blocks (if there are so many), to cut the work."""
+def split(problem: ConvProblem, panels: int, threads: int, copied: bool = False) -> tuple[int, int]:
+    """Into how many runs of panels, and how many runs of blocks (if there are so many), to cut the work.
+
+    Every run of blocks copies its panels anew where they are `copied`: then there are no more than needed.
+    """
     if threads == 1:
         return 1, 1
     wanted = min(threads * TASKS_PER_THREAD, max(1, problem.macs // MACS_WORTH_A_TASK))
     chunks = min(panels, wanted)
-    return chunks, -(-wanted // chunks) if chunks < wanted else 1
+    return chunks, -(-min(wanted, threads if copied else wanted) // chunks)

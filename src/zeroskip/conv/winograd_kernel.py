@@ -266,8 +266,8 @@ class _Multiply:
                         self.products(data, k, end, nv - 1)
             else:
                 self.products(data, k, end, nv)
-            with b.loop(start, stop) as vector:
-                self.finish(vector, vector - start, k, b.minimum(end, b.arg(Multiply.K)))
+            with b.loop(k, b.minimum(end, b.arg(Multiply.K))) as channel, b.loop(start, stop) as vector:
+                self.finish(vector, vector - start, channel, k)
 
     def products(self, data: Expr, first: Expr, last: Expr, nv: int) -> None:
         """Sums over the input channels, for each product and the output channels from `first`."""
@@ -301,13 +301,12 @@ class _Multiply:
             for n, var in enumerate(row):
                 b.store(var.get(), to + self.row * m + n * b.vector_bytes)
 
-    def finish(self, vector: Expr, slot: Expr, first: Expr, last: Expr) -> None:
-        """The inverse transform of a vector of tiles, for the output channels from `first`."""
+    def finish(self, vector: Expr, slot: Expr, k: Expr, first: Expr) -> None:
+        """The inverse transform of a vector of tiles; `first` is the chunk's first channel."""
         b, groups = self.b, self.tiling.groups
         places = b.pointer(Multiply.PLACES) + vector * (12 * groups)
-        with b.loop(first, last) as k:
-            self.finish_down(self.sums + (k - first) * self.row + slot * b.vector_bytes)
-            self.finish_across(places, k)
+        self.finish_down(self.sums + (k - first) * self.row + slot * b.vector_bytes)
+        self.finish_across(places, k)
 
     def finish_down(self, sums: Expr) -> None:
         """A^T over the rows."""
