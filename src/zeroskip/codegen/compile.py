@@ -102,7 +102,8 @@ def _feed(helper: subprocess.Popen[bytes], message: bytes) -> None:
 def _collect(helper: subprocess.Popen[bytes], count: int) -> list[bytes]:
     """The objects a helper sent back; fewer than `count` where it failed."""
     assert helper.stdout is not None
-    output = helper.stdout.read()
+    with helper.stdout:
+        output = helper.stdout.read()
     helper.wait()
     bodies = list(split_messages(output))
     return bodies[:count]

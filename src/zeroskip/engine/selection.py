@@ -73,7 +73,8 @@ class Selector:
     ) -> list[Candidate]:
         """What the store knows of this convolution; entries that name no variant of today are ignored."""
         known = self.known.get(key.text, ())
-        variants = {row.name: row.variants(problem, self.target) for row in rows} if known else {}
+        names = {candidate.algorithm for candidate in known}
+        variants = {row.name: row.variants(problem, self.target) for row in rows if row.name in names}
         return [c for c in known if c.microseconds is not None and c.variant in variants.get(c.algorithm, ())]
 
     def choose(self, name: str, site: ConvSite) -> Choice:
