@@ -21,8 +21,8 @@ CLASSIFIERS = {
     # pictures to compare: all of them for the two that are quickest
     "squeezenet1.1.onnx": 500,
     "mobilenet_v2_1.0_224_qat.onnx": 500,
-    "mobilenet_v1_1.0_224.onnx": 60,
-    "squeezenet1.0-deepcompression.onnx": 60,
+    "mobilenet_v1_1.0_224.onnx": 500,
+    "squeezenet1.0-deepcompression.onnx": 500,
 }
 
 
