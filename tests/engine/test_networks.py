@@ -18,7 +18,7 @@ from zeroskip.images import open_images
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
 BATCHES = (1, 3, 16)
 CLASSIFIERS = {
-    # pictures to compare: all of them for the two that are quickest
+    # pictures to compare: all of them
     "squeezenet1.1.onnx": 500,
     "mobilenet_v2_1.0_224_qat.onnx": 500,
     "mobilenet_v1_1.0_224.onnx": 500,
