@@ -15,7 +15,6 @@ and a store per product: it was 1.5 times slower than `sparse_direct` on maps wi
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 
@@ -26,10 +25,10 @@ from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.dual_sparse_kernel import Arg, kernel
 from zeroskip.conv.microkernel import Arg as Common
-from zeroskip.conv.microkernel import Tile
+from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Shifts, places
-from zeroskip.conv.tap_cost import shifted_shape, tap_cycles
+from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Shifts
+from zeroskip.conv.tap_cost import shifted_shape, shifted_sizes, tap_cycles
 
 # Vectors of pixels, by registers: short runs are all zero more often, long ones are worth more copying.
 RUNS = {32: (14, 8), 16: (8, 4)}
@@ -46,41 +45,25 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    channels, shifts, height = problem.C // problem.groups, Shifts(problem), shifted_shape(problem, target)[1]
-    found: dict[str, None] = {}
-    for widest, size in product(RUNS[target.registers], PANEL_BYTES):
-        nv = taps.Panels(height, widest).nv
-        fitting = max(1, size // (shifts.channel_vectors(nv) * target.lanes * 4))
-        found[str(taps.Variant(1, nv, 0 if fitting >= channels else fitting, shifted=True))] = None
-    return list(found)
+    sizes = shifted_sizes(problem, RUNS[target.registers], PANEL_BYTES, target)
+    return [str(taps.Variant(1, nv, segment, shifted=True)) for nv, segment in sizes]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     """As `sparse_direct`, less the weights whose runs are zero; of each weight a copy, of each tap a test."""
     parsed = taps.parse_variant(variant)
     side, height = shifted_shape(problem, target)
-    panels = side * taps.Panels(height, parsed.nv).count
+    panels = side * Panels(height, parsed.nv).count
     tests = problem.C * Shifts(problem).channel_vectors(parsed.nv) * parsed.nv / 2
     copies = 1.5 * problem.nonzeros
     return tap_cycles(problem, parsed, (1 - ALL_ZERO) * problem.nonzeros, target) + panels * (tests + copies)
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    parsed, lanes = taps.parse_variant(variant), site.target.lanes
-    at = places(site.x.planar, site.y.planar, problem.strides, parsed.nv, lanes)
-    runs = taps.split(problem, at.count, site.threads, copied=True)[1]
-    packed = taps.pack_shifted(problem, parsed, site.x.planar, runs, at.nv, lanes)
+    parsed = taps.parse_variant(variant)
+    packed, at = taps.shifted_taps(problem, parsed, site)
     call = taps.call(problem, parsed, packed, site, at)
-    tile = Tile(
-        1,
-        at.nv,
-        problem.activation,
-        site.residual is not None,
-        packed.segments > 1,
-        at.groups,
-        packed.unit,
-        problem.strides[1],
-    )
+    tile = taps.tile_of(problem, parsed, packed, site, at)
     longest = int(packed.blocks[:, :, 2].max(initial=0))
     vectors = int(np.diff(packed.run_bounds).max(initial=0)) * (at.nv + Shifts(problem).reach)
     live, pairs = round_up(vectors, LINE), round_up(8 * (longest + 1), LINE)

@@ -14,8 +14,8 @@ from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target
 from zeroskip.conv.algorithm import Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.lowered_kernel import Fill, Multiply, Product, fill_kernel
+from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import Array, ConvProblem, blocked
-from zeroskip.conv.taps import Panels
 
 # (MR, NV) by number of registers.
 TILES = {32: ((8, 3), (6, 4), (12, 2)), 16: ((4, 3), (6, 2), (2, 4))}

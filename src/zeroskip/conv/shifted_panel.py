@@ -26,6 +26,7 @@ from zeroskip.codegen.activations import activate
 from zeroskip.codegen.expr import Var
 from zeroskip.codegen.layout import LINE, SLACK
 from zeroskip.conv.microkernel import Arg, Emitter, Tile
+from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import Array, ConvProblem
 
 # Vectors of every third pixel would take gathering, those of every fourth reach too far behind the last row.
@@ -109,9 +110,9 @@ def places(x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: i
     down, across = strides
     groups = row_groups(y.width, y.height, x.pitch * down, lanes)
     height, share = -(-y.height // groups), lanes // groups
-    count = -(-height // widest)
-    nv = -(-height // count)
-    sizes = [nv] * (height - count * (nv - 1)) + [nv - 1] * (count * nv - height)
+    cut = Panels(height, widest)
+    nv = cut.nv
+    sizes = [nv] * cut.wide + [nv - 1] * (cut.count - cut.wide)
     starts = np.cumsum([0, *sizes[:-1]])
     panels: dict[int, list[list[tuple[int, int, int, int]]]] = {nv: [], nv - 1: []}
     for image in range(y.images):

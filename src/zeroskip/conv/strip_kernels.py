@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel
-from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.codegen.activations import Activation, tag
 from zeroskip.codegen.expr import Var
-from zeroskip.conv.transpose import transpose
+from zeroskip.conv.channel_vectors import Planes, finish
 
 GROUP = 4  # rows of a CPS group
 
@@ -275,17 +275,14 @@ class _Multiply:
         bias = b.load_vector(b.pointer(Multiply.BIAS) + k * 4)
         at = self.sums + row * self.vector + v * b.vector_bytes
         columns = [b.load_vector(at + strip_bytes * i) + bias for i in range(b.lanes)]
-        rows = transpose(b, columns, 1, lambda _, t: t, lambda i, _: i)
         mask = b.lanes_below(self.strips - first)
         place = self.image * b.arg(Multiply.IMAGE) + row * b.arg(Multiply.PITCH) + first * 4
-        for i, value in enumerate(rows):
-            channel = k + i
-            with b.when(channel < b.arg(Multiply.K)):
-                y = value
-                if self.shape.residual:
-                    residual = b.pointer(Multiply.RESIDUAL) + channel * b.arg(Multiply.RESIDUAL_PLANE) + place
-                    y = y + b.load_masked(residual, mask)
-                y = activate(b, y, self.shape.activation)
-                b.store_masked(
-                    y, b.pointer(Multiply.OUTPUT) + channel * b.arg(Multiply.OUTPUT_PLANE) + place, mask
-                )
+        planes = Planes(
+            b.pointer(Multiply.OUTPUT),
+            b.arg(Multiply.OUTPUT_PLANE),
+            b.pointer(Multiply.RESIDUAL) if self.shape.residual else None,
+            b.arg(Multiply.RESIDUAL_PLANE),
+            b.arg(Multiply.K),
+            self.shape.activation,
+        )
+        finish(b, planes, columns, k, place, mask)

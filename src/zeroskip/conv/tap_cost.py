@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from itertools import product
 
 from zeroskip.codegen import Target
+from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Shifts, row_groups
-from zeroskip.conv.taps import Panels, Variant
+from zeroskip.conv.taps import Variant
 
 FIRST_CACHE = 32 * 1024
 # What shifted panels may take of first caches of 32 and of 48 KiB, beside weights and sums.
@@ -41,14 +42,25 @@ def shifted_variants(problem: ConvProblem, mr: int, widths: Sequence[int], targe
     """Shifted panels of different heights, with as many input channels a segment as fill the first cache."""
     if (not problem.misaligned and not problem.strided) or problem.strides[1] > LARGEST_STRIDE:
         return []
+    per_channel = problem.density * problem.R * problem.S
+    return [
+        Variant(mr, nv, segment, shifted=True)
+        for nv, segment in shifted_sizes(problem, widths, SHIFTED_BYTES, target)
+        if segment == 0 or segment * per_channel >= TAPS_PER_SEGMENT
+    ]
+
+
+def shifted_sizes(
+    problem: ConvProblem, widths: Sequence[int], sizes: Sequence[int], target: Target
+) -> list[tuple[int, int]]:
+    """Vectors of a panel, and how many input channels of it (0: all) so many bytes hold, one at least."""
     channels, shifts = problem.C // problem.groups, Shifts(problem)
-    found: dict[Variant, None] = {}
-    for widest, size in product(widths, SHIFTED_BYTES):
-        nv = Panels(shifted_shape(problem, target)[1], widest).nv
-        fitting = size // (shifts.channel_vectors(nv) * target.lanes * 4)
-        segment = 0 if fitting >= channels else fitting
-        if segment == 0 or segment * problem.density * problem.R * problem.S >= TAPS_PER_SEGMENT:
-            found[Variant(mr, nv, segment, shifted=True)] = None
+    height = shifted_shape(problem, target)[1]
+    found: dict[tuple[int, int], None] = {}
+    for widest, size in product(widths, sizes):
+        nv = Panels(height, widest).nv
+        fitting = max(1, size // (shifts.channel_vectors(nv) * target.lanes * 4))
+        found[nv, 0 if fitting >= channels else fitting] = None
     return list(found)
 
 

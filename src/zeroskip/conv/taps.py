@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from zeroskip.codegen import Address, Argument, Call, Planar, Scratch
 from zeroskip.conv.algorithm import Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.microkernel import GROUP, Arg, Tile
+from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import Array, ConvProblem, blocked, rows_of
 from zeroskip.conv.shifted_panel import Places, Shifts, kernel, places
 
@@ -46,29 +46,6 @@ def parse_variant(text: str) -> Variant:
     return Variant(int(mr), int(nv), int(segment or 0), text.endswith("s"))
 
 
-@dataclass(frozen=True)
-class Panels:
-    """A plane's vectors cut into panels of nv or nv-1, as equal as can be."""
-
-    vectors: int
-    widest: int
-
-    @cached_property
-    def count(self) -> int:
-        """Panels."""
-        return -(-self.vectors // self.widest)
-
-    @cached_property
-    def nv(self) -> int:
-        """Vectors of the wide panels."""
-        return -(-self.vectors // self.count)
-
-    @cached_property
-    def wide(self) -> int:
-        """How many panels are wide."""
-        return self.vectors - self.count * (self.nv - 1) if self.nv > 1 else self.count
-
-
 def panels_of(layout: Planar, variant: Variant, lanes: int) -> Panels:
     """The panels into which a variant cuts the output's planes."""
     return Panels(vectors_of(layout, lanes), variant.nv)
@@ -88,10 +65,16 @@ def sparse_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Ca
         panels = panels_of(y, variant, lanes)
         taps = pack_sparse(problem, variant, x, split(problem, panels.count, site.threads)[1])
         return (call(problem, variant, taps, site, panels),)
-    at = places(x, y, problem.strides, variant.nv, lanes)
-    runs = split(problem, at.count, site.threads, copied=True)[1]
-    taps = pack_shifted(problem, variant, x, runs, at.nv, lanes)
+    taps, at = shifted_taps(problem, variant, site)
     return zero_borders(site.y, site.threads), call(problem, variant, taps, site, at)
+
+
+def shifted_taps(problem: ConvProblem, variant: Variant, site: Site) -> tuple[PackedTaps, Places]:
+    """The taps that are not zero, on shifted panels, and where these panels lie."""
+    x, lanes = site.x.planar, site.target.lanes
+    at = places(x, site.y.planar, problem.strides, variant.nv, lanes)
+    runs = split(problem, at.count, site.threads, copied=True)[1]
+    return pack_shifted(problem, variant, x, runs, at.nv, lanes), at
 
 
 def vectors_of(layout: Planar, lanes: int) -> int:
@@ -279,6 +262,23 @@ def _bounds(work: Array, runs: int) -> Array:
     return np.concatenate([[0], np.maximum.accumulate(cuts), [len(work)]]).astype(np.int32)
 
 
+def tile_of(
+    problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site, panels: Panels | Places
+) -> Tile:
+    """The micro-kernel that the taps of a layer need on these panels."""
+    at = panels if isinstance(panels, Places) else None
+    return Tile(
+        variant.mr,
+        panels.nv,
+        problem.activation,
+        site.residual is not None,
+        taps.segments > 1,
+        at.groups if at else 0,
+        taps.unit,
+        problem.strides[1] if at else 1,
+    )
+
+
 def call(
     problem: ConvProblem, variant: Variant, taps: PackedTaps, site: Site, panels: Panels | Places
 ) -> Call:
@@ -286,16 +286,7 @@ def call(
     x, y, residual, target, threads = site.x, site.y, site.residual, site.target, site.threads
     lanes, layout = target.lanes, y.planar
     at = panels if isinstance(panels, Places) else None
-    tile = Tile(
-        variant.mr,
-        panels.nv,
-        problem.activation,
-        residual is not None,
-        taps.segments > 1,
-        at.groups if at else 0,
-        taps.unit,
-        problem.strides[1] if at else 1,
-    )
+    tile = tile_of(problem, variant, taps, site, panels)
     total = int(taps.blocks.shape[1])
     chunks, _ = split(problem, panels.count, threads)
     groups = len(taps.bounds) - 1

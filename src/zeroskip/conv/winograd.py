@@ -33,8 +33,8 @@ from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target
 from zeroskip.codegen.layout import round_up
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
+from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import Array, ConvProblem
-from zeroskip.conv.taps import Panels
 from zeroskip.conv.toom_cook import POINTS, transforms
 from zeroskip.conv.winograd_kernel import Multiplication, Multiply, Read, Tiling, read_kernel, read_scratch
 
