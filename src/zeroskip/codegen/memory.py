@@ -50,6 +50,15 @@ class Memory(Values):
         """A vector whose lanes all hold the float at `pointer`."""
         return self.splat(self.load_f32(pointer))
 
+    def broadcasts(self, pointer: Expr) -> list[Expr]:
+        """Vectors for the four floats at `pointer`, each in all lanes: one load and shuffles."""
+        four = self._load_typed(pointer, ir.VectorType(F32, 4), 4)
+        repeated = self.shuffle(four, four, list(range(4)) * (self.lanes // 4))
+        # left alone, LLVM turns the shuffles back into a load each
+        kept = self._intrinsic("arithmetic.fence", [repeated], self.vec)
+        starts = range(0, self.lanes, 4)
+        return [self.shuffle(kept, kept, [start + i for start in starts for _ in range(4)]) for i in range(4)]
+
     def store(self, value: Expr, pointer: Expr, align: int = 4) -> None:
         """Write a float or a vector of floats."""
         self.ir.store(value.value, pointer.value, align=align)

@@ -149,18 +149,29 @@ class Emitter:
         self.segments_of(nv, self.first_block, self.last_block)
 
     def segments_of(self, nv: int, first: Expr, last: Expr, group: Expr | None = None) -> None:
-        """The blocks from `first` to `last`, of one group of the convolution or all, segment by segment."""
+        """The blocks from `first` to `last`, of one group of the convolution or all, segment by segment.
+
+        The last segment has a loop of its own, for what would be decided in every block (5 % of 1x1 layers).
+        """
         b = self.b
-        with b.loop(0, self.segments if self.tile.segmented else 1) as segment:
-            self.fetch(nv, segment, group)
-            row = self.blocks + segment * self.total_blocks * 16
-            with b.loop(first, last) as entry:
-                self.block(nv, segment, row + entry * 16)
+        end = self.segments - 1 if self.tile.segmented else b.int(0)
+        if self.tile.segmented:
+            with b.loop(0, end) as segment:
+                self.segment(nv, segment, first, last, group, ends=False)
+        self.segment(nv, end, first, last, group, ends=True)
+
+    def segment(self, nv: int, number: Expr, first: Expr, last: Expr, group: Expr | None, ends: bool) -> None:
+        """The blocks over one segment, the last one if this `ends`."""
+        b = self.b
+        self.fetch(nv, number, group)
+        entries = self.blocks + number * self.total_blocks * 16
+        with b.loop(first, last) as entry:
+            self.block(nv, number, entries + entry * 16, ends)
 
     def fetch(self, nv: int, segment: Expr, group: Expr | None) -> None:
         """Make the segment's pixels ready: here they are."""
 
-    def block(self, nv: int, segment: Expr, entry: Expr) -> None:
+    def block(self, nv: int, segment: Expr, entry: Expr, ends: bool) -> None:
         """The register tile: initialise, run over the taps, finish."""
         b, mr = self.b, self.tile.mr
         first_value, first_offset, taps, block = (b.load_i32(entry + 4 * i) for i in range(4))
@@ -173,18 +184,15 @@ class Emitter:
             self.prefetch(self.values + first_value, taps * (4 * mr))
             with b.loop(0, taps) as j:
                 offset = b.load_i32(self.offsets + (first_offset + j) * 4)
-                self.tap(self.values + first_value + j * (4 * mr), self.pixels + offset, acc)
-        if not self.tile.segmented:
+                weights = self.values + first_value + j * (4 * mr)
+                self.tap([b.broadcast(weights + 4 * m) for m in range(mr)], self.pixels + offset, acc)
+        if ends:
             self.finish(acc, row)
             return
-        with b.choose((segment + 1).equals(self.segments)) as (last, otherwise):
-            with last:
-                self.finish(acc, row)
-            with otherwise:
-                for i, var in enumerate(var for row in acc for var in row):
-                    b.store(var.get(), partial + i * b.vector_bytes)
+        for i, var in enumerate(var for row in acc for var in row):
+            b.store(var.get(), partial + i * b.vector_bytes)
 
-    def tap(self, weights: Expr, source: Expr, acc: list[list[Var]]) -> None:
+    def tap(self, weights: list[Expr], source: Expr, acc: list[list[Var]]) -> None:
         """One tap of a block: each input vector is loaded once and serves MR output channels.
 
         Every other vector goes first: in order they look like a stream, and the processor fetches from the
@@ -193,8 +201,7 @@ class Emitter:
         b, nv = self.b, len(acc[0])
         order = (*range(0, nv, 2), *range(1, nv, 2))
         x = [b.load_vector(source + v * b.vector_bytes) for v in order]
-        for m, row in enumerate(acc):
-            w = b.broadcast(weights + 4 * m)
+        for w, row in zip(weights, acc, strict=True):
             for v, pixels in zip(order, x, strict=True):
                 row[v].set(b.fma(w, pixels, row[v].get()))
 
@@ -211,13 +218,14 @@ class Emitter:
         with b.loop(0, whole, GROUP) as j:
             group = at + j * size
             b.prefetch(group + AHEAD)
-            for i, offset in enumerate(self.group_offsets(group + 4 * GROUP)):
-                self.tap(group + 4 * i, pixels + offset, acc)
+            weights, offsets = b.broadcasts(group), self.group_offsets(group + 4 * GROUP)
+            for weight, offset in zip(weights, offsets, strict=True):
+                self.tap([weight], pixels + offset, acc)
         rest, left = at + whole * size, taps - whole
         with b.loop(0, left) as number:
             offset = b.load_i32(rest + left * 4 + number * width)
             offset = (offset & 0xFFFF) * self.tile.unit if self.tile.unit else offset
-            self.tap(rest + number * 4, pixels + offset, acc)
+            self.tap([b.broadcast(rest + number * 4)], pixels + offset, acc)
 
     def group_offsets(self, at: Expr) -> list[Expr]:
         """The offsets of a group, in bytes."""
