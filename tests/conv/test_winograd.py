@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from zeroskip.conv import ALGORITHMS
 from zeroskip.conv.toom_cook import POINTS, transforms
-from zeroskip.conv.winograd import LARGEST_KERNEL, LEAST_CHANNELS, kernels, parse_variant
+from zeroskip.conv.winograd import LARGEST_KERNEL, LEAST_TERMS, kernels, parse_variant
 
 UNIT = 2.0**-24
 PRODUCTS = list(POINTS)
@@ -150,7 +150,7 @@ def test_refuses_in_words(runner, kit, change, word):
     assert word in ALGORITHMS["winograd"].refuses(layer.problem(), runner.target)
 
 
-def test_many_products_need_channels(runner, kit):
-    layer = kit.Layer(c=LEAST_CHANNELS[8] - 1, h=12, w=12, k=8, kernel=(3, 3))
+def test_many_products_need_many_terms(runner, kit):
+    layer = kit.Layer(c=LEAST_TERMS[8] // 9 - 1, h=12, w=12, k=8, kernel=(3, 3))
     sizes = {parse_variant(text).m for text in texts_of(layer, runner)}
     assert sizes == {2, 4}

@@ -20,7 +20,8 @@ larger by `Transforms.growth`: for 3 x 3 kernels 7 with a = 4, 60 with a = 6 and
 is far smaller: the largest error over the largest output of 256 channels of normal data is 6e-7, 3e-6 and
 2e-5 (direct 9e-7), and of 16 channels 2e-7, 7e-7 and 6e-6. Two float32 runs of a network are taken to agree
 within ``8 * 2^-23 * sqrt(R S C)`` per layer (`zeroskip.bench.agreement`), 5e-5 and 1.1e-5 for these; so a = 8
-is offered from 16 channels (times phases) on. NaN and infinity spread over their tiles.
+is offered from 144 terms R S C on, which 16 channels have, or 3 of a 7x7 kernel (there a third to a half of
+that tolerance; with 4 channels of 3x3 all of it). NaN and infinity spread over their tiles.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from zeroskip.conv.problem import Array, ConvProblem
 from zeroskip.conv.toom_cook import POINTS, transforms
 from zeroskip.conv.winograd_kernel import Multiplication, Multiply, Read, Tiling, read_kernel, read_scratch
 
-# Input channels from which on `a` products a dimension are accurate enough: see above.
-LEAST_CHANNELS = {4: 1, 6: 1, 8: 16}
+# Terms R S C of a sum from which on `a` products a dimension are accurate enough: see above.
+LEAST_TERMS = {4: 1, 6: 1, 8: 144}
 # Kernels of more rows leave tiles of one pixel, or products too inexact.
 LARGEST_KERNEL = 5
 # Register tiles MR x NV by number of registers, then NV: fewest padded output channels first, then the
@@ -179,7 +180,7 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     r = kernel_size(problem)
     for a in POINTS:
         m = a - r + 1
-        if m < 2 or LEAST_CHANNELS[a] > _channels(problem):
+        if m < 2 or LEAST_TERMS[a] > problem.R * problem.S * problem.C:
             continue
         vectors = vectors_of(problem, Tiling(m, r, target.lanes))
         for widest in (2, 3, 4):

@@ -228,7 +228,7 @@ class Network:
                 Step(
                     node.name or node.outputs[0],
                     node.op,
-                    tuple(self.weights.gather(call) for call in self._calls),
+                    self.weights.gather(self._calls),
                     tuple(dict.fromkeys(self._touched)),
                     **facts,
                 )

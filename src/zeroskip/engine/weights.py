@@ -6,11 +6,12 @@ here layer by layer, so that no two forms of all weights are in memory at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from zeroskip.codegen import Call
+from zeroskip.codegen import Argument, Call
 from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.engine.memory import allocate
 from zeroskip.engine.plan import Array, PythonCall
@@ -19,7 +20,7 @@ FIRST, GROWTH, LARGEST = 64 << 10, 8, 64 << 20
 """Bytes of the first chunk, how many times larger the next is, and of the largest. What is left over at a
 chunk's end costs up to a huge page, so there are to be few; what lies behind that costs nothing."""
 SHARED = 64 << 10
-"""Arrays of so many bytes may belong to several layers (masks do); larger ones are one layer's own."""
+"""Arrays of so many bytes may belong to several steps (masks do); larger ones are one step's own."""
 
 
 @dataclass(eq=False)
@@ -30,12 +31,20 @@ class Weights:
     _used: int = 0
     _moved: dict[int, tuple[Array, Array]] = field(default_factory=dict)
 
-    def gather(self, call: Call | PythonCall) -> Call | PythonCall:
-        """The call with its constant arrays moved here, small ones that several calls share once."""
-        if not isinstance(call, Call):
-            return call
-        arguments = tuple(self._place(a) if isinstance(a, np.ndarray) else a for a in call.arguments)
-        return replace(call, arguments=arguments)
+    def gather(self, calls: Sequence[Call | PythonCall]) -> tuple[Call | PythonCall, ...]:
+        """A step's calls with their constant arrays moved here; each array once, however many calls read it."""
+        own: dict[int, Array] = {}
+        return tuple(self._moved_call(call, own) if isinstance(call, Call) else call for call in calls)
+
+    def _moved_call(self, call: Call, own: dict[int, Array]) -> Call:
+        arguments: list[Argument] = []
+        for argument in call.arguments:
+            if isinstance(argument, np.ndarray):
+                if id(argument) not in own:
+                    own[id(argument)] = self._place(argument)
+                argument = own[id(argument)]
+            arguments.append(argument)
+        return replace(call, arguments=tuple(arguments))
 
     def _place(self, array: Array) -> Array:
         if id(array) in self._moved:
