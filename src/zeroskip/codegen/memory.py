@@ -13,11 +13,17 @@ class Memory(Values):
 
     def arg(self, slot: int) -> Expr:
         """The kernel's integer argument `slot`."""
-        return self._load_typed(self.args + 8 * slot, I64, 8)
+        return self._argument(slot, I64)
 
     def pointer(self, slot: int) -> Expr:
         """The kernel's pointer argument `slot`."""
-        return self._load_typed(self.args + 8 * slot, PTR, 8)
+        return self._argument(slot, PTR)
+
+    def _argument(self, slot: int, kind: ir.Type) -> Expr:
+        """An argument never changes: without being told, LLVM loads it again after every store."""
+        value = self._load_typed(self.args + 8 * slot, kind, 8)
+        value.value.set_metadata("invariant.load", self.module.add_metadata([]))
+        return value
 
     def _load_typed(self, pointer: Expr, kind: ir.Type, align: int) -> Expr:
         return Expr(self, self.ir.load(pointer.value, typ=kind, align=align))

@@ -1,8 +1,9 @@
 """Pools over windows, row by row, and over whole planes.
 
-A window's columns are static, its rows a loop clipped to the image. Rows are combined first, on plain vectors
-of input columns, and only the combined ones are shifted or separated into even and odd columns: a vector of
-outputs of a 3x3 window costs 6 loads at stride 1, and 12 at stride 2.
+Windows that lie in the image are unrolled; of the others the columns are masked, and the rows a loop clipped to
+the image. Rows are combined first, on plain vectors of input columns, and only the combined ones are shifted or
+separated into even and odd columns: a vector of outputs of a 3x3 window costs 6 loads at stride 1, and 12 at
+stride 2.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from enum import IntEnum, auto
 
 import numpy as np
 
-from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Target
+from zeroskip.codegen import SLACK, Argument, Builder, Call, Expr, Kernel, Layout, Operand, Plain, Target
 from zeroskip.codegen.expr import Var
 from zeroskip.ops import planes
 from zeroskip.ops.planes import In, Row
@@ -45,32 +46,50 @@ class Window:
 class Arg(IntEnum):
     """The window kernels' own slots."""
 
-    TAP_ROWS = planes.MORE  # R
-    TAP_COLUMNS = auto()  # S, where it is not static
+    TAP_ROWS = planes.MORE  # R, where it is not static, as the next
+    TAP_COLUMNS = auto()  # S
     STRIDE = auto()  # of rows
     TOP = auto()  # rows of padding
     LEFT = auto()  # columns of padding
     ROW_CELLS = auto()  # float32[P]: how many rows of a window count
     COLUMN_CELLS = auto()  # float32[Q rounded up to vectors]
+    WHOLE = auto()  # vectors of outputs that begin up to this column may be read whole, if not left of column 0
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a window kernel's code depends on; `columns` 0 means that S is an argument."""
+    """What a window kernel's code depends on; `rows` and `columns` 0 mean that R and S are arguments."""
 
     kind: str
+    rows: int
     columns: int
     stride: int
     dilation: int
     row_dilation: int
 
     @property
+    def reach(self) -> int:
+        """Columns from a window's first to behind its last."""
+        return (self.columns - 1) * self.dilation + 1
+
+    def shares(self, lanes: int) -> bool:
+        """Whether two loads per row serve all columns, at stride 1, or two columns, at stride 2."""
+        return self.stride == 2 or (self.stride == 1 and self.columns > 2 and self.reach <= lanes)
+
+    def loaded(self, lanes: int) -> int:
+        """Floats of a row that are read for a vector of outputs."""
+        if self.shares(lanes) and self.stride == 1:
+            return 2 * lanes
+        return self.reach - 1 + lanes * self.stride
+
+    @property
     def name(self) -> str:
-        return f"pool_{self.kind}_{self.columns or 'any'}_{self.stride}_{self.dilation}_{self.row_dilation}"
+        size = f"{self.rows}x{self.columns}" if self.rows else "any"
+        return f"pool_{self.kind}_{size}_{self.stride}_{self.dilation}_{self.row_dilation}"
 
 
 UNROLLED = 7
-"""Windows of up to so many columns are unrolled: larger ones are rare and long enough for a loop."""
+"""Windows of up to so many rows and columns are unrolled: larger ones are rare and long enough for a loop."""
 
 
 def max_pool(x: Operand, y: Operand, window: Window, *, target: Target, threads: int = 1) -> Call:
@@ -110,8 +129,8 @@ def _pool(
     cells: tuple[Argument, Argument] = (0, 0),
 ) -> Call:
     source, out = planes.view(x.layout), planes.view(y.layout)
-    columns = window.kernel[1] if window.kernel[1] <= UNROLLED else 0
-    shape = _Shape(kind, columns, window.strides[1], *window.dilations[::-1])
+    size = window.kernel if max(window.kernel) <= UNROLLED else (0, 0)
+    shape = _Shape(kind, *size, window.strides[1], *window.dilations[::-1])
     own: dict[int, Argument] = {
         **planes.source(x),
         Arg.TAP_ROWS: window.kernel[0],
@@ -121,10 +140,23 @@ def _pool(
         Arg.LEFT: window.pads[1],
         Arg.ROW_CELLS: cells[0],
         Arg.COLUMN_CELLS: cells[1],
+        Arg.WHOLE: _whole(shape, window, x.layout, out.width, target.lanes),
     }
     work = out.planes * out.images * max(out.image, source.image)
     arguments, tasks = planes.arguments(y, own, threads, work)
     return Call(Kernel(shape.name, lambda b: _Emitter(b, shape).emit()), arguments, tasks)
+
+
+def _whole(shape: _Shape, window: Window, x: Layout, outputs: int, lanes: int) -> int:
+    """The last column at which a vector of outputs may begin and need no masks: see `Arg.WHOLE`.
+
+    What planes have right of their pixels may be read where no output wants it.
+    """
+    width, left, loaded = planes.view(x).width, window.pads[1], shape.loaded(lanes)
+    inside = (width + left - shape.reach) // shape.stride + 1
+    if inside >= outputs and 4 * loaded <= SLACK and not isinstance(x, Plain):
+        return outputs
+    return (width + left - loaded) // shape.stride
 
 
 class _Emitter:
@@ -171,29 +203,36 @@ class _Emitter:
         start = source + top * self.pitch + first * step
         with planes.columns(b, rows) as j:
             column = j * self.shape.stride - b.arg(Arg.LEFT)
-            value = self.window(start + column * 4, step, last - first, column)
+            value = self.window(start + column * 4, step, last - first, column, j)
             planes.store(b, y, j, self.finish(value, y, j))
 
-    def window(self, start: Expr, step: Expr, count: Expr, column: Expr) -> Expr:
-        """The windows of a vector of outputs, of which the first begins at `start`, in `column`."""
+    def window(self, start: Expr, step: Expr, count: Expr, column: Expr, j: Expr) -> Expr:
+        """The windows of the vector of outputs at `j`, of which the first begins at `start`, in `column`."""
         b, shape = self.b, self.shape
         if not shape.columns:
             return self.long_window(start, step, count, column)
         offsets = [s * shape.dilation for s in range(shape.columns)]
-        # two loads per row serve all columns at stride 1, and two columns at stride 2
-        sharing = shape.stride == 2 or (shape.stride == 1 and shape.columns > 2 and offsets[-1] < b.lanes)
-        taps = self.shared_taps if sharing else self.single_taps
-        reach = 2 * b.lanes if sharing and shape.stride == 1 else offsets[-1] + b.lanes * shape.stride
+        taps = self.shared_taps if shape.shares(b.lanes) else self.single_taps
         result = b.var(b.vector(self.identity))
-        with b.choose((column >= 0) & (column + reach <= self.width)) as (whole, edge):
+        inside = (column >= 0) & (j <= b.arg(Arg.WHOLE)) & count.equals(shape.rows)
+        with b.choose(inside) as (whole, edge):
             with whole:
-                result.set(taps(start, step, count, offsets, None))
+                result.set(taps(start, step, None, offsets, None))
             with edge:
                 result.set(taps(start, step, count, offsets, column))
         return result.get()
 
+    def rows(self, start: Expr, step: Expr, count: Expr | None, row: Callable[[Expr], None]) -> None:
+        """Emit `row` for the first `count` rows from `start`; for all of the window's where it is None."""
+        if count is None:
+            for r in range(self.shape.rows):
+                row(start + step * r)
+            return
+        with self.b.loop(0, count) as r:
+            row(start + r * step)
+
     def single_taps(
-        self, start: Expr, step: Expr, count: Expr, offsets: Sequence[int], column: Expr | None
+        self, start: Expr, step: Expr, count: Expr | None, offsets: Sequence[int], column: Expr | None
     ) -> Expr:
         """A load for each tap; with `column` given, taps outside the row count as the identity."""
         b, shape = self.b, self.shape
@@ -204,17 +243,19 @@ class _Emitter:
             for o in offsets
         ]
         total = b.var(b.vector(self.identity))
-        with b.loop(0, count) as r:
-            row = start + r * step
+
+        def one(row: Expr) -> None:
             values = [
                 self.share(b.load_strided(row + 4 * o, shape.stride, mask, self.identity))
                 for o, mask in zip(offsets, masks, strict=True)
             ]
             total.set(self.combine(total.get(), self.fold(values)))
+
+        self.rows(start, step, count, one)
         return total.get()
 
     def shared_taps(
-        self, start: Expr, step: Expr, count: Expr, offsets: Sequence[int], column: Expr | None
+        self, start: Expr, step: Expr, count: Expr | None, offsets: Sequence[int], column: Expr | None
     ) -> Expr:
         """Combine vectors of input columns over the rows; then pick each tap's columns from pairs of them."""
         b, lanes, stride = self.b, self.b.lanes, self.shape.stride
@@ -225,8 +266,8 @@ class _Emitter:
         masks = (
             {o: planes.inside_row(b, column + o, self.width) for o in vectors} if column is not None else {}
         )
-        with b.loop(0, count) as r:
-            row = start + r * step
+
+        def one(row: Expr) -> None:
             for o, var in vectors.items():
                 x = (
                     b.load_masked(row + 4 * o, masks[o], self.identity)
@@ -234,6 +275,8 @@ class _Emitter:
                     else b.load_vector(row + 4 * o)
                 )
                 var.set(self.combine(var.get(), self.share(x)))
+
+        self.rows(start, step, count, one)
         parts = []
         for o, first in base.items():
             low, high = vectors[first].get(), vectors[first + lanes].get()
