@@ -148,8 +148,8 @@ def roomy(kit, algorithm, runner, **changes):
 
 
 def by_numbers(texts, count):
-    """One variant for each different beginning of `count` numbers in its text, e.g. MR and NV."""
-    return {tuple(map(int, re.findall(r"\d+", text)[:count])): text for text in reversed(texts)}
+    """One variant for each different beginning of `count` numbers in its text, e.g. MR and NV; or just 1."""
+    return {tuple(map(int, re.findall(r"\d+", text)[:count])) or (1,): text for text in reversed(texts)}
 
 
 def test_pixels_around_the_tile(runner, kit, algorithm):

@@ -72,7 +72,6 @@ def test_against_numpy(kit, taps, strides, pads, dilations, multiplier, wide_bor
                 strides=strides,
                 pads=pads,
                 dilations=dilations,
-                tile=3 if fused else None,
                 target=b.target,
                 threads=2,
                 **options,

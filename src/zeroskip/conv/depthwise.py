@@ -1,4 +1,4 @@
-"""Depthwise convolution: each output channel reads one input channel, row by row, several rows sharing loads.
+"""Depthwise convolution: each output channel reads one input channel, down its rows, each loaded once.
 
 At stride 2 even and odd columns are separated in registers, so the input is read as it lies.
 """
@@ -10,9 +10,6 @@ from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.ops import depthwise
 
-# Rows of output that share the loads of their common input rows.
-TILES = (1, 2, 4)
-
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
     if not problem.depthwise:
@@ -23,14 +20,13 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    return [str(tile) for tile in TILES if tile <= problem.P]
+    return ["down"]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     vectors = problem.K * problem.N * problem.P * -(-problem.Q // target.lanes)
-    rows = int(variant)
-    shared = (rows * problem.strides[0] + problem.R - 1) / (rows * problem.R)
-    return vectors * (problem.R * problem.S * max(0.5, shared * problem.strides[1]) + 5.0)
+    loads = problem.strides[0] * problem.S * problem.strides[1]
+    return vectors * (max(problem.R * problem.S / 2, loads) + 5.0)
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
@@ -45,7 +41,6 @@ def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
             dilations=problem.dilations,
             activation=problem.activation,
             residual=site.residual,
-            tile=int(variant),
             target=site.target,
             threads=site.threads,
         ),
@@ -54,7 +49,7 @@ def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
 
 ALGORITHM = Algorithm(
     "depthwise",
-    "one input channel per output channel, rows sharing their loads",
+    "one input channel per output channel, down the rows with sums in registers",
     "Howard et al. 2017",
     _refuses,
     _variants,

@@ -50,8 +50,8 @@ HEIGHTS: dict[int, dict[int, tuple[int, ...]]] = {
     16: {1: (8, 4), 2: (6, 4), 3: (4, 3), 4: (3, 2)},
 }
 CHUNK = 48  # output channels whose sums wait in scratch memory: 330 KiB for a = 6 and blocks of 48 tiles
-# Of transformed input between two visits to the sums: from the second cache two loads for 24 multiply-adds come
-# in time, while segments that fit the first one (24 KiB) make 512 channels of 28x28 15 % slower.
+# Of transformed input between two visits to the sums. From the second cache two loads for 24 multiply-adds
+# come in time; with segments that fit the first one (24 KiB), 512 channels of 28x28 are 15 % slower.
 SEGMENT_BYTES = 64 << 10
 BLOCKS_PER_THREAD = 2
 CHANNELS_PER_TASK = 8

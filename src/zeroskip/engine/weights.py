@@ -32,7 +32,7 @@ class Weights:
     _moved: dict[int, tuple[Array, Array]] = field(default_factory=dict)
 
     def gather(self, calls: Sequence[Call | PythonCall]) -> tuple[Call | PythonCall, ...]:
-        """A step's calls with their constant arrays moved here; each array once, however many calls read it."""
+        """A step's calls with their constant arrays moved here, each once, however many calls read it."""
         own: dict[int, Array] = {}
         return tuple(self._moved_call(call, own) if isinstance(call, Call) else call for call in calls)
 

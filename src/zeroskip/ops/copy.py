@@ -82,14 +82,13 @@ def gather_planes(
 def _emit_rows(b: Builder, stride: int) -> None:
     table, height, width = b.pointer(Arg.TABLE), b.arg(In.HEIGHT), b.arg(In.WIDTH)
 
-    def body(rows: list[Row]) -> None:
-        (y,) = rows
+    def body(y: Row) -> None:
         source, dy, dx = (b.load_i32(table + y.plane * 12 + 4 * i) for i in range(3))
         row = y.row * b.arg(Arg.STEP) + dy
         pointer = planes.input_image(b, source, y.image) + row * b.arg(In.PITCH)
         # a row outside the image is one without columns
         there = b.select((row >= 0) & (row < height), width, 0)
-        with planes.columns(b, rows) as column:
+        with planes.columns(b, y) as column:
             value = planes.load_columns(b, pointer, column * stride + dx, there, stride)
             planes.store(b, y, column, value)
 

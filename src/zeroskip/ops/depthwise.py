@@ -1,14 +1,18 @@
-"""Depthwise convolution, row by row: a tile of output rows shares the loads of their common input rows.
+"""Depthwise convolution: down the rows of a column of vectors, each input row loaded once.
 
-At stride 2 an input row is loaded in pairs of vectors that are separated into even and odd columns in
-registers, so the input need not be split beforehand. Where the input's zero borders are as wide as the
-padding, the kernel reads straight through them; otherwise it masks columns and skips rows (1.5 times slower).
+An input row is a tap of several output rows, whose sums are in registers: with each step down (as many input
+rows as the stride) one output row is finished and one begins, and the others move on by one. A 3x3 kernel so
+takes 3 loads for 9 multiply-adds, with stride 2 8 loads: an input row is then loaded in pairs of vectors that
+are separated into even and odd columns in registers, so the input need not be split beforehand. Where the
+input's zero borders are as wide as the padding, the kernel reads straight through them; otherwise it masks
+columns and skips rows (1.5 times slower).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, auto
+from math import gcd
 
 import numpy as np
 
@@ -16,7 +20,7 @@ from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Pla
 from zeroskip.codegen.activations import Activation, activate, tag
 from zeroskip.codegen.expr import Var
 from zeroskip.ops import planes
-from zeroskip.ops.planes import In, Row
+from zeroskip.ops.planes import Image, In, Out
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -46,14 +50,13 @@ class _Shape:
     taps: Pair
     strides: Pair
     dilations: Pair
-    tile: int
     borders: bool
     activation: Activation | None
     residual: bool
 
     @property
     def name(self) -> str:
-        numbers = "_".join(map(str, (*self.taps, *self.strides, *self.dilations, self.tile)))
+        numbers = "_".join(map(str, (*self.taps, *self.strides, *self.dilations)))
         flags = ("_borders" if self.borders else "") + ("_residual" if self.residual else "")
         return f"depthwise_{numbers}{flags}{tag(self.activation)}"
 
@@ -62,14 +65,6 @@ def refuses(weight_shape: tuple[int, ...]) -> str | None:
     """Why the kernel cannot be made for weights (C, R, S), in words, or None."""
     taps = weight_shape[1] * weight_shape[2]
     return f"{taps} taps; at most {MAX_TAPS} are unrolled" if taps > MAX_TAPS else None
-
-
-def default_tile(taps: Pair, strides: Pair, target: Target) -> int:
-    """Output rows per tile; fitted on an AMD EPYC 9005 with 3x3 and 5x5 kernels at 7 to 112 rows."""
-    small = taps[0] * taps[1] <= 9
-    if strides[0] > 1:
-        return 2 if small else 1
-    return 3 if small and target.registers >= 32 else 2
 
 
 def depthwise(
@@ -83,14 +78,13 @@ def depthwise(
     dilations: Pair = (1, 1),
     activation: Activation | None = None,
     residual: Operand | None = None,
-    tile: int | None = None,
     target: Target,
     threads: int = 1,
 ) -> Call:
     """The call for ``y = activation(conv(x, weight) + bias + residual)``, with a weight plane per channel.
 
     `weight` is (C*M, R, S) for C input channels: output channel k reads input channel ``k // M``. `pads` are
-    top, left, bottom, right; `tile` is how many output rows are computed together.
+    top, left, bottom, right.
     """
     channels, *size = weight.shape
     reason = refuses(weight.shape)
@@ -104,7 +98,6 @@ def depthwise(
         taps,
         strides,
         dilations,
-        tile or default_tile(taps, strides, target),
         reads_through(source, out, taps, strides, pads, dilations),
         activation,
         residual is not None,
@@ -123,7 +116,7 @@ def depthwise(
         Arg.RESIDUAL_PLANE: other.plane,
     }
     work = out.planes * max(out.image, source.image) * out.images
-    arguments, tasks = planes.arguments(y, own, threads, work, shape.tile)
+    arguments, tasks = planes.arguments(y, own, threads, work)
     return Call(Kernel(shape.name, lambda b: _Emitter(b, shape).emit()), arguments, tasks)
 
 
@@ -145,13 +138,23 @@ def reads_through(x: Planar, y: Planar, taps: Pair, strides: Pair, pads: Pads, d
 
 
 class _Emitter:
+    """Rows of the input are counted `dilation` apart; output rows that share any are `apart` rows apart.
+
+    Step q ends with input row ``stride*q + stride - 1 - ahead``, where `ahead` completes R to whole steps:
+    the last tap of output row ``q - depth``.
+    """
+
     def __init__(self, b: Builder, shape: _Shape) -> None:
         self.b, self.shape = b, shape
+        common = gcd(shape.strides[0], shape.dilations[0])
+        self.apart, self.stride = shape.dilations[0] // common, shape.strides[0] // common
+        self.ahead = -shape.taps[0] % self.stride
+        self.depth = (shape.taps[0] + self.ahead) // self.stride - 1
         self.weights: list[list[Expr]] = []
 
     def emit(self) -> None:
         """Weights are loaded once per plane; the register allocator keeps what fits."""
-        planes.for_rows(self.b, self.rows, self.shape.tile, self.load_weights)
+        planes.for_images(self.b, self.image, self.load_weights)
 
     def load_weights(self, plane: Expr) -> None:
         """The plane's taps and bias, one vector each."""
@@ -160,39 +163,72 @@ class _Emitter:
         self.weights = [[b.broadcast(start + 4 * (r * S + s)) for s in range(S)] for r in range(R)]
         self.bias = b.broadcast(b.pointer(Arg.BIAS) + plane * 4)
 
-    def rows(self, rows: list[Row]) -> None:
-        """A tile of output rows."""
-        b, first, stride = self.b, rows[0], self.shape.strides
-        top = first.row * stride[0] - b.arg(Arg.TOP)
-        plane = first.plane // b.arg(Arg.MULTIPLIER)
-        source = planes.input_image(b, plane, first.image) + top * b.arg(In.PITCH)
-        with planes.columns(b, rows) as j:
-            column = j * stride[1] - b.arg(Arg.LEFT)
-            acc = [b.var(self.bias) for _ in rows]
-            self.accumulate(acc, source + column * 4, top, column)
-            for row, var in zip(rows, acc, strict=True):
-                planes.store(b, row, j, self.finish(row, j, var.get()))
+    def image(self, part: Image) -> None:
+        """Vectors from the last column to the first: what spills into the next row is overwritten later."""
+        b, columns = self.b, self.b.arg(Out.COLUMNS)
+        vectors = planes.vectors_of_pixels(b)
+        with b.loop(vectors * b.lanes, columns, b.lanes) as column, b.loop(part.first, part.last) as row:
+            place = part.pointer + (row * columns + column) * 4
+            b.store_masked(b.vector(), place, b.lanes_below(columns - column))
+        with b.loop(0, self.apart) as shift, b.loop(0, vectors) as i:
+            first = part.first + shift
+            count = b.maximum(part.last - first + (self.apart - 1), 0) // self.apart
+            with b.when(count > 0):
+                self.column(part, first, count, (vectors - 1 - i) * b.lanes)
 
-    def accumulate(self, acc: list[Var], source: Expr, top: Expr, column: Expr) -> None:
-        """All taps of all rows of the tile, input row by input row."""
-        b, shape = self.b, self.shape
-        masks = {} if shape.borders else self.masks(column)
-        uses: dict[int, list[Pair]] = {}
-        for t in range(len(acc)):
-            for r in range(shape.taps[0]):
-                uses.setdefault(t * shape.strides[0] + r * shape.dilations[0], []).append((t, r))
-        for offset, users in sorted(uses.items()):
-            row = source + b.arg(In.PITCH) * offset
+    def column(self, part: Image, first: Expr, count: Expr, j: Expr) -> None:
+        """A vector of columns of every `apart`-th output row from `first` on, `count` of them."""
+        b, pitch = self.b, self.b.arg(In.PITCH)
+        top = first * self.shape.strides[0] - b.arg(Arg.TOP)
+        column = j * self.shape.strides[1] - b.arg(Arg.LEFT)
+        plane = part.plane // b.arg(Arg.MULTIPLIER)
+        source = planes.input_image(b, plane, part.image) + top * pitch + column * 4
+        masks = {} if self.shape.borders else self.masks(column)
+        pixels, inside = (b.lanes_below(b.arg(Out.WIDTH if w else Out.COLUMNS) - j) for w in (True, False))
+        sums = [b.var(self.bias) for _ in range(self.depth + 1)]
+        for q in range(self.depth):
+            self.step(sums[: q + 1], source, top, b.int(q), masks)
+            self.move(sums)
+        with b.loop(0, count) as number:
+            self.step(sums, source, top, number + self.depth, masks)
+            row = first + number * self.apart
+            y = b.select(pixels, self.finish(part, row, j, sums[-1].get()), 0.0)
+            place = part.pointer + (row * b.arg(Out.COLUMNS) + j) * 4
+            # other tasks' rows, and those between, are not done after this one: nothing may spill into them
+            room = (part.last - row) * b.arg(Out.COLUMNS) - j
+            with b.choose((room >= b.lanes) & b.int(self.apart).equals(1)) as (spill, exact):
+                with spill:
+                    b.store(y, place)
+                with exact:
+                    b.store_masked(y, place, inside)
+            self.move(sums)
 
-            def work(row: Expr = row, users: list[Pair] = users) -> None:
+    def move(self, sums: list[Var]) -> None:
+        """The sums of an output row are those of the next one at the next step."""
+        for after, before in zip(sums[:0:-1], sums[-2::-1], strict=True):
+            after.set(before.get())
+        sums[0].set(self.bias)
+
+    def step(self, sums: list[Var], source: Expr, top: Expr, q: Expr, masks: dict[int, Expr]) -> None:
+        """The input rows of step q, added to the sums that they are taps of."""
+        b, R = self.b, self.shape.taps[0]
+        for u in range(self.stride):
+            taps = [(d, d * self.stride + u - self.ahead) for d in range(len(sums))]
+            users = [(sums[d], self.weights[r]) for d, r in taps if 0 <= r < R]
+            if not users:
+                continue
+            below = (q * self.stride + (u - self.ahead)) * self.shape.dilations[0]
+            row = source + below * b.arg(In.PITCH)
+
+            def work(row: Expr = row, users: list[tuple[Var, list[Expr]]] = users) -> None:
                 for s, x in enumerate(self.load(row, masks)):
-                    for t, r in users:
-                        acc[t].set(b.fma(self.weights[r][s], x, acc[t].get()))
+                    for var, weights in users:
+                        var.set(b.fma(weights[s], x, var.get()))
 
-            if shape.borders:
+            if self.shape.borders:
                 work()
             else:
-                with b.when((top + offset >= 0) & (top + offset < b.arg(In.HEIGHT))):
+                with b.when((top + below >= 0) & (top + below < b.arg(In.HEIGHT))):
                     work()
 
     def offsets(self) -> list[int]:
@@ -224,11 +260,11 @@ class _Emitter:
             for o in columns
         ]
 
-    def finish(self, row: Row, column: Expr, value: Expr) -> Expr:
+    def finish(self, part: Image, row: Expr, column: Expr, value: Expr) -> Expr:
         """Residual and activation."""
         b = self.b
         if self.shape.residual:
-            place = b.pointer(Arg.RESIDUAL) + row.plane * b.arg(Arg.RESIDUAL_PLANE)
-            place = place + row.image * b.arg(Arg.RESIDUAL_IMAGE) + row.row * b.arg(Arg.RESIDUAL_PITCH)
+            place = b.pointer(Arg.RESIDUAL) + part.plane * b.arg(Arg.RESIDUAL_PLANE)
+            place = place + part.image * b.arg(Arg.RESIDUAL_IMAGE) + row * b.arg(Arg.RESIDUAL_PITCH)
             value = value + b.load_vector(place + column * 4)
         return activate(b, value, self.shape.activation)

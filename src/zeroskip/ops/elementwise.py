@@ -254,15 +254,14 @@ def joined_axes(out: Shape, shapes: Sequence[Shape]) -> list[Shape]:
 def _emit_rows(b: Builder, body: _Body) -> None:
     width = b.arg(planes.Out.WIDTH)
 
-    def rows(rows: list[Row]) -> None:
-        (y,) = rows
+    def rows(y: Row) -> None:
         starts = []
         for i in range(len(body.kinds)):
             slot = planes.OWN + i * len(RowArg)
             plane, image, row = (b.arg(slot + a) for a in (RowArg.PLANE, RowArg.IMAGE, RowArg.ROW))
             starts.append(b.pointer(slot) + y.plane * plane + y.image * image + y.row * row)
         numbers = [b.broadcast(start) if kind == "s" else None for kind, start in zip(body.kinds, starts)]
-        with planes.columns(b, rows) as j:
+        with planes.columns(b, y) as j:
             values = [
                 number or planes.load_columns(b, start, j, width)
                 for start, number in zip(starts, numbers, strict=True)

@@ -47,12 +47,11 @@ def permute(x: Operand, y: Operand, strides: Strides, *, target: Target, threads
 
 
 def _emit(b: Builder, form: str) -> None:
-    def body(rows: list[Row]) -> None:
-        (y,) = rows
+    def body(y: Row) -> None:
         plane, image = y.plane * b.arg(Arg.PLANE), y.image * b.arg(Arg.IMAGE)
         source = b.pointer(Arg.INPUT) + plane + image + y.row * b.arg(Arg.ROW)
         width = b.arg(planes.Out.WIDTH)
-        with planes.columns(b, rows) as j:
+        with planes.columns(b, y) as j:
             if form == "runs":
                 value = planes.load_columns(b, source, j, width)
             else:

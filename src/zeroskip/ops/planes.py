@@ -133,17 +133,17 @@ def task_count(work_bytes: int, threads: int) -> int:
 
 
 def arguments(
-    y: Operand, own: Mapping[int, Argument], threads: int, work_bytes: int = 0, tile: int = 1
+    y: Operand, own: Mapping[int, Argument], threads: int, work_bytes: int = 0
 ) -> tuple[tuple[Argument, ...], int]:
     """The argument block of a kernel that writes `y`, with its own slots, and the number of tasks.
 
-    `work_bytes` is what the kernel reads and writes, by default the output; pieces are multiples of `tile`.
+    `work_bytes` is what the kernel reads and writes, by default the output.
     """
     v = view(y.layout)
     tasks = task_count(work_bytes or v.planes * v.images * v.image, threads)
     planes_per_task = -(-v.planes // tasks)
     pieces = -(-tasks // v.planes)
-    rows_per_piece = -(-v.rows // (pieces * tile)) * tile
+    rows_per_piece = -(-v.rows // pieces)
     pieces = -(-v.rows // rows_per_piece)
     slots: dict[int, Argument] = {
         Out.ADDRESS: y.address,
@@ -166,23 +166,24 @@ def arguments(
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the output: where it is, and how many floats from its start may be overwritten."""
+class Image:
+    """A task's part of an image of a plane: the rows of pixels from `first` to before `last`.
+
+    The rows from `last` to before `end` are the border below, which is zeroed after them.
+    """
 
     plane: Expr
     image: Expr
-    row: Expr
     pointer: Expr
-    room: Expr
+    first: Expr
+    last: Expr
+    end: Expr
 
 
-RowBody = Callable[[list[Row]], None]
-
-
-def for_rows(
-    b: Builder, body: RowBody, tile: int = 1, on_plane: Callable[[Expr], None] | None = None
+def for_images(
+    b: Builder, body: Callable[[Image], None], on_plane: Callable[[Expr], None] | None = None
 ) -> None:
-    """Emit the walk over the task's rows; `body` gets `tile` consecutive rows at a time, then one by one.
+    """Emit the walk over the task's images, and zeros around them.
 
     `on_plane` emits what is done once per plane.
     """
@@ -200,20 +201,7 @@ def for_rows(
             on_plane(plane)
         with b.loop(0, b.arg(Out.IMAGES)) as image:
             origin = base + image * b.arg(Out.IMAGE)
-
-            def run(first: Expr, last: Expr, count: int, origin: Expr = origin, image: Expr = image) -> None:
-                with b.loop(first, last, count) as row:
-                    numbers = [row + i for i in range(count)]
-                    room = [(end - number) * columns for number in numbers]
-                    pointers = [origin + number * columns * 4 for number in numbers]
-                    body([Row(plane, image, *each) for each in zip(numbers, pointers, room, strict=True)])
-
-            if tile > 1:
-                whole = first + (b.maximum(last - first, 0) // tile) * tile
-                run(first, whole, tile)
-                run(whole, last, 1)
-            else:
-                run(first, last, 1)
+            body(Image(plane, image, origin, first, last, end))
             border = b.maximum(first, height)
             zero(b, origin + border * columns * 4, (end - border) * columns * 4)
         with b.when(piece.equals(0)):
@@ -221,6 +209,29 @@ def for_rows(
     with b.when(b.task.equals(0)):
         lead = b.arg(Out.LEAD)
         zero(b, b.pointer(Out.ADDRESS) + (b.int(0) - lead), lead)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the output: where it is, and how many floats from its start may be overwritten."""
+
+    plane: Expr
+    image: Expr
+    row: Expr
+    pointer: Expr
+    room: Expr
+
+
+def for_rows(b: Builder, body: Callable[[Row], None], on_plane: Callable[[Expr], None] | None = None) -> None:
+    """Emit the walk over the task's rows, one by one; `on_plane` as in `for_images`."""
+    columns = b.arg(Out.COLUMNS)
+
+    def rows(part: Image) -> None:
+        with b.loop(part.first, part.last) as row:
+            place, room = part.pointer + row * columns * 4, (part.end - row) * columns
+            body(Row(part.plane, part.image, row, place, room))
+
+    for_images(b, rows, on_plane)
 
 
 def zero(b: Builder, start: Expr, size: Expr) -> None:
@@ -233,15 +244,18 @@ def zero(b: Builder, start: Expr, size: Expr) -> None:
 
 
 @contextmanager
-def columns(b: Builder, rows: list[Row]) -> Iterator[Expr]:
+def columns(b: Builder, row: Row) -> Iterator[Expr]:
     """Zero the columns that no vector of pixels reaches; then loop over those vectors, from the last."""
-    width, pitch = b.arg(Out.WIDTH), b.arg(Out.COLUMNS)
-    vectors = (width + (b.lanes - 1)) // b.lanes
-    with b.loop(vectors * b.lanes, pitch, b.lanes) as column:
-        for row in rows:
-            _store_tail(b, row, column, b.vector())
+    vectors = vectors_of_pixels(b)
+    with b.loop(vectors * b.lanes, b.arg(Out.COLUMNS), b.lanes) as column:
+        _store_tail(b, row, column, b.vector())
     with b.loop(0, vectors) as i:
         yield (vectors - 1 - i) * b.lanes
+
+
+def vectors_of_pixels(b: Builder) -> Expr:
+    """How many vectors hold pixels of a row."""
+    return (b.arg(Out.WIDTH) + (b.lanes - 1)) // b.lanes
 
 
 def store(b: Builder, row: Row, column: Expr, value: Expr) -> None:

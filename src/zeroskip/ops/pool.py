@@ -1,9 +1,9 @@
 """Pools over windows, row by row, and over whole planes.
 
-Windows that lie in the image are unrolled; of the others the columns are masked, and the rows a loop clipped to
-the image. Rows are combined first, on plain vectors of input columns, and only the combined ones are shifted or
-separated into even and odd columns: a vector of outputs of a 3x3 window costs 6 loads at stride 1, and 12 at
-stride 2.
+Windows that lie in the image are unrolled; of the others the columns are masked, and the rows a loop clipped
+to the image. Rows are combined first, on plain vectors of input columns, and only the combined ones are
+shifted or separated into even and odd columns: a vector of outputs of a 3x3 window costs 6 loads at stride 1,
+and 12 at stride 2.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Arg(IntEnum):
     LEFT = auto()  # columns of padding
     ROW_CELLS = auto()  # float32[P]: how many rows of a window count
     COLUMN_CELLS = auto()  # float32[Q rounded up to vectors]
-    WHOLE = auto()  # vectors of outputs that begin up to this column may be read whole, if not left of column 0
+    WHOLE = auto()  # vectors of outputs that begin up to this column need no masks on the right
 
 
 @dataclass(frozen=True)
@@ -189,9 +189,9 @@ class _Emitter:
         """Rows of a window that lie in the image are a range; each output vector combines them."""
         planes.for_rows(self.b, self.row)
 
-    def row(self, rows: list[Row]) -> None:
+    def row(self, y: Row) -> None:
         """One row of the output."""
-        b, (y,) = self.b, rows
+        b = self.b
         top = y.row * self.stride - b.arg(Arg.TOP)
         height = b.arg(In.HEIGHT)
         # the first tap row at or below row 0, and the first one at or below the image's end
@@ -201,7 +201,7 @@ class _Emitter:
         source = planes.input_image(b, y.plane, y.image)
         step = self.pitch * dilation
         start = source + top * self.pitch + first * step
-        with planes.columns(b, rows) as j:
+        with planes.columns(b, y) as j:
             column = j * self.shape.stride - b.arg(Arg.LEFT)
             value = self.window(start + column * 4, step, last - first, column, j)
             planes.store(b, y, j, self.finish(value, y, j))
@@ -317,13 +317,12 @@ def _global_pool(x: Operand, y: Operand, kind: str, threads: int) -> Call:
     v = planes.view(x.layout)
     arguments, tasks = planes.arguments(y, planes.source(x), threads, v.planes * v.images * v.image)
     emit = _GLOBAL[kind]
-    kernel = Kernel(f"pool_global_{kind}", lambda b: planes.for_rows(b, lambda rows: emit(b, rows)))
+    kernel = Kernel(f"pool_global_{kind}", lambda b: planes.for_rows(b, lambda y: emit(b, y)))
     return Call(kernel, arguments, tasks)
 
 
-def _emit_global_average(b: Builder, rows: list[Row]) -> None:
+def _emit_global_average(b: Builder, y: Row) -> None:
     """Borders are zero, so an image is one run of floats, from its first pixel to its last."""
-    (y,) = rows
     source = planes.input_image(b, y.plane, y.image)
     height, width = b.arg(In.HEIGHT), b.arg(In.WIDTH)
     size = (height - 1) * b.arg(In.PITCH) + width * 4
@@ -337,23 +336,22 @@ def _emit_global_average(b: Builder, rows: list[Row]) -> None:
         sums[0].set(sums[0].get() + b.load_masked(source + i, b.lanes_below((size - i) // 4)))
     total = (sums[0].get() + sums[1].get()) + (sums[2].get() + sums[3].get())
     mean = b.reduce_add(total) / b.float_of(height * width)
-    with planes.columns(b, rows) as j:
+    with planes.columns(b, y) as j:
         planes.store(b, y, j, b.splat(mean))
 
 
-def _emit_global_max(b: Builder, rows: list[Row]) -> None:
-    (y,) = rows
+def _emit_global_max(b: Builder, y: Row) -> None:
     source = planes.input_image(b, y.plane, y.image)
     best = b.var(b.vector(float("-inf")))
     width = b.arg(In.WIDTH)
     with b.loop(0, b.arg(In.HEIGHT)) as i, b.loop(0, width, b.lanes) as j:
         x = planes.load_columns(b, source + i * b.arg(In.PITCH), j, width, 1, float("-inf"))
         best.set(b.maximum(x, best.get()))
-    with planes.columns(b, rows) as j:
+    with planes.columns(b, y) as j:
         planes.store(b, y, j, b.splat(b.reduce_max(best.get())))
 
 
-_GLOBAL: dict[str, Callable[[Builder, list[Row]], None]] = {
+_GLOBAL: dict[str, Callable[[Builder, Row], None]] = {
     "average": _emit_global_average,
     "max": _emit_global_max,
 }

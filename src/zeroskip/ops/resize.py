@@ -67,7 +67,7 @@ def resize(x: Operand, y: Operand, *, rows: Taps, columns: Taps, target: Target,
     }
     arguments, tasks = planes.arguments(y, own, threads)
     emit = {"double": _emit_double, "nearest": _emit_nearest, "weighted": _emit_weighted}[form]
-    kernel = Kernel(f"resize_{form}", lambda b: planes.for_rows(b, lambda rows: emit(b, rows)))
+    kernel = Kernel(f"resize_{form}", lambda b: planes.for_rows(b, lambda y: emit(b, y)))
     return Call(kernel, arguments, tasks, scratch)
 
 
@@ -83,23 +83,20 @@ def _copied_row(b: Builder, y: Row) -> Expr:
     return planes.input_image(b, y.plane, y.image) + row * b.arg(In.PITCH)
 
 
-def _emit_double(b: Builder, rows: list[Row]) -> None:
-    (y,) = rows
+def _emit_double(b: Builder, y: Row) -> None:
     source, half = _copied_row(b, y), b.lanes // 2
-    with planes.columns(b, rows) as j:
+    with planes.columns(b, y) as j:
         x = planes.load_columns(b, source, j // 2, b.arg(In.WIDTH))
         planes.store(b, y, j, b.shuffle(x, x, [lane // 2 for lane in range(2 * half)]))
 
 
-def _emit_nearest(b: Builder, rows: list[Row]) -> None:
-    (y,) = rows
+def _emit_nearest(b: Builder, y: Row) -> None:
     source = _copied_row(b, y)
-    with planes.columns(b, rows) as j:
+    with planes.columns(b, y) as j:
         planes.store(b, y, j, b.gather(source, b.load_indices(b.pointer(Arg.COLUMNS) + j * 4)))
 
 
-def _emit_weighted(b: Builder, rows: list[Row]) -> None:
-    (y,) = rows
+def _emit_weighted(b: Builder, y: Row) -> None:
     image, row_taps = planes.input_image(b, y.plane, y.image), b.arg(Arg.ROW_TAPS)
     entry = y.row * row_taps * 4
     scratch = b.pointer(Arg.SCRATCH) + b.thread * b.arg(Arg.SCRATCH_STRIDE)
@@ -112,7 +109,7 @@ def _emit_weighted(b: Builder, rows: list[Row]) -> None:
             weight = b.broadcast(b.pointer(Arg.ROW_WEIGHTS) + at)
             total.set(b.fma(weight, planes.load_columns(b, source, i, width), total.get()))
         b.store(total.get(), scratch + i * 4)
-    with planes.columns(b, rows) as j:
+    with planes.columns(b, y) as j:
         total = b.var(b.vector())
         with b.loop(0, b.arg(Arg.COLUMN_TAPS)) as t:
             at = t * b.arg(Arg.COLUMN_STRIDE) + j * 4

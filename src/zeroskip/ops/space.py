@@ -62,26 +62,24 @@ def depth_to_space(
     }
     arguments, tasks = planes.arguments(y, own, threads)
     name, emit = ("pairs", _emit_pairs) if block == 2 else ("any", _emit_any)
-    kernel = Kernel(f"depth_to_space_{name}", lambda b: planes.for_rows(b, lambda rows: emit(b, rows)))
+    kernel = Kernel(f"depth_to_space_{name}", lambda b: planes.for_rows(b, lambda y: emit(b, y)))
     return Call(kernel, arguments, tasks)
 
 
-def _emit_any(b: Builder, rows: list[Row]) -> None:
-    (y,) = rows
+def _emit_any(b: Builder, y: Row) -> None:
     block = b.arg(Arg.BLOCK)
     plane = y.plane * b.arg(Arg.CHANNEL) + y.row % block * b.arg(Arg.ROW)
     source = planes.input_image(b, plane, y.image) + y.row // block * b.arg(In.PITCH)
-    with planes.columns(b, rows) as j:
+    with planes.columns(b, y) as j:
         planes.store(b, y, j, b.gather(source, b.load_indices(b.pointer(Arg.OFFSETS) + j * 4)))
 
 
-def _emit_pairs(b: Builder, rows: list[Row]) -> None:
+def _emit_pairs(b: Builder, y: Row) -> None:
     """Two by two: a row interleaves the rows of two planes."""
-    (y,) = rows
     plane = y.plane * b.arg(Arg.CHANNEL) + y.row % 2 * b.arg(Arg.ROW)
     even = planes.input_image(b, plane, y.image) + y.row // 2 * b.arg(In.PITCH)
     odd = even + b.arg(Arg.COLUMN) * b.arg(In.PLANE)
-    with planes.columns(b, rows) as j:
+    with planes.columns(b, y) as j:
         x, z = (planes.load_columns(b, source, j // 2, b.arg(In.WIDTH)) for source in (even, odd))
         lanes = [lane // 2 + (lane % 2) * b.lanes for lane in range(b.lanes)]
         planes.store(b, y, j, b.shuffle(x, z, lanes))
