@@ -225,8 +225,8 @@ class _Emitter:
     def rows(self, start: Expr, step: Expr, count: Expr | None, row: Callable[[Expr], None]) -> None:
         """Emit `row` for the first `count` rows from `start`; for all of the window's where it is None."""
         if count is None:
-            for r in range(self.shape.rows):
-                row(start + step * r)
+            for number in range(self.shape.rows):
+                row(start + step * number)
             return
         with self.b.loop(0, count) as r:
             row(start + r * step)
