@@ -17,7 +17,8 @@ from zeroskip.codegen import Call
 from zeroskip.codegen.runtime import ThreadPool
 from zeroskip.engine import InferenceSession, Plan
 from zeroskip.engine.executor import Context, Program
-from zeroskip.graph import Graph, bind, macs_of, simplify
+from zeroskip.engine.prepare import prepare
+from zeroskip.graph import Graph, macs_of
 
 Array = np.ndarray[Any, Any]
 
@@ -151,7 +152,7 @@ def profile(
     medians, whole = _medians(session, plan, feeds, seconds, lambda share: report(int(1000 * share), 1000))
     plan_bytes = plan.peak_bytes + plan.weight_bytes
     peak, bandwidth = fma_gflops(plan.target) * plan.threads, read_gbs(plan_bytes, plan.target) * plan.threads
-    graph = simplify(bind(session.graph, {name: array.shape for name, array in feeds.items()}))
+    graph = prepare(session.graph, {name: array.shape for name, array in feeds.items()})
     return Profile(
         model or session.graph.name,
         inputs.shape,

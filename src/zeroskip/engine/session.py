@@ -22,9 +22,10 @@ from zeroskip.engine.lowering import lower, problems_of
 from zeroskip.engine.memory import give_back, memory_limit
 from zeroskip.engine.network import Network, check_size
 from zeroskip.engine.plan import Array, Plan
+from zeroskip.engine.prepare import prepare
 from zeroskip.engine.selection import Selector, Tuner
 from zeroskip.errors import InputError, ModelError
-from zeroskip.graph import Graph, ModelFile, Value, bind, per_image, shape_inputs, simplify
+from zeroskip.graph import Graph, ModelFile, Value, per_image, shape_inputs, simplify
 
 PLANS_KEPT = 8
 """Plans for as many input shapes are kept; the least recently used goes first."""
@@ -322,7 +323,7 @@ class InferenceSession:
     def _bound(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Graph:
         """The simplified network for these shapes; nobody else keeps its weights, unless it was a `Graph`."""
         simple, self._fresh = self._fresh or simplify(self.graph), None
-        return simplify(bind(simple, shapes, numbers))
+        return prepare(simple, shapes, numbers)
 
     def _tune(self, plan: Plan, selector: Selector) -> dict[str, Any]:
         """Measure what is not known, and remember it."""
