@@ -148,7 +148,16 @@ class _Multiply:
             new = begins & first.equals(0)
             for taps in self.shape.taps:
                 with b.when(there.equals(taps)):
-                    self.walk(taps, steps, pixels + column * 4, masks + column * 8, weights + first, sums + at, new, following)
+                    self.walk(
+                        taps,
+                        steps,
+                        pixels + column * 4,
+                        masks + column * 8,
+                        weights + first,
+                        sums + at,
+                        new,
+                        following,
+                    )
 
     def walk(
         self,
@@ -169,16 +178,23 @@ class _Multiply:
         acc = [[b.var(b.vector()) for _ in places] for _ in range(taps + columns - 1)]
         start, move = b.select(new, self.bias, sums), b.select(new, b.int(0), slot)
         distances = b.arg(Multiply.INPUT_PLANE), b.arg(Multiply.PER_ROW), b.arg(Multiply.TO_ROW)
+        # Masks are loaded a step ahead: the end of a loop over bits is guessed wrong as a rule, and what
+        # follows would then wait for all that its mask leads to (3-4 % of a layer).
+        found = [b.var(b.load_i64(masks + i * 8 * column)) for i in range(columns)]
         with b.loop(0, steps, columns) as step:
+            present = [mask.get() for mask in found]
+            for i, mask in enumerate(found):
+                mask.set(b.pinned(b.load_i64(masks + (step + columns + i) * (8 * column))))
             for i in range(columns):
                 for var, at in zip(acc[columns - 1 - i], places, strict=True):
                     var.set(b.load_vector(start + (step + i) * move + at))
             for line in range(ahead):
                 b.prefetch(following + (step // columns * ahead + line) * LINE, near=False)
-            found = [b.load_i64(masks + (step + i) * (8 * column)) for i in range(columns)]
             for chosen in range(1, 1 << columns):
                 members = [i for i in range(columns) if chosen >> i & 1]
-                here = reduce(and_, [mask if i in members else b.int(-1) - mask for i, mask in enumerate(found)])
+                here = reduce(
+                    and_, [mask if i in members else b.int(-1) - mask for i, mask in enumerate(present)]
+                )
                 met = [(pixels + (step + i) * (4 * column), acc[columns - 1 - i :][:taps]) for i in members]
                 self.entries(here, met, weights, distances)
             for i in range(columns):
