@@ -70,7 +70,7 @@ class Builder(Memory):
         self.ir.call(self.typed(address, kind), [argument.value for argument in arguments])
 
     def pinned(self, value: Expr) -> Expr:
-        """The integer, computed here: not where LLVM would rather have it, behind a loop that does without."""
+        """The integer, computed here: not where LLVM would rather have it, behind the next loop."""
         kind = ir.FunctionType(value.type, [value.type])
         return Expr(self, self.ir.asm(kind, "", "=r,0", [value.value], side_effect=True))
 

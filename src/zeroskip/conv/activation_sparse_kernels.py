@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import reduce
+from itertools import product
 from operator import and_
 
 from zeroskip.codegen import Builder, Expr, Kernel
@@ -93,6 +94,15 @@ class Product:
         walk = f"{self.kv}x{self.columns}x{taps}_{self.apart[0]}_{self.apart[1]}"
         name = f"activation_sparse_{walk}_{self.rows}_{self.ahead}{flags}"
         return Kernel(name, lambda b: _Multiply(b, self).emit())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a step: where it is not zero, where it lies, the sums of the pixels that each tap meets."""
+
+    mask: Expr
+    pixels: Expr
+    sums: list[list[Var]]
 
 
 class _Multiply:
@@ -190,13 +200,13 @@ class _Multiply:
                     var.set(b.load_vector(start + (step + i) * move + at))
             for line in range(ahead):
                 b.prefetch(following + (step // columns * ahead + line) * LINE, near=False)
-            for chosen in range(1, 1 << columns):
-                members = [i for i in range(columns) if chosen >> i & 1]
-                here = reduce(
-                    and_, [mask if i in members else b.int(-1) - mask for i, mask in enumerate(present)]
-                )
-                met = [(pixels + (step + i) * (4 * column), acc[columns - 1 - i :][:taps]) for i in members]
-                self.entries(here, met, weights, distances)
+            met = [
+                Column(mask, pixels + (step + i) * (4 * column), acc[columns - 1 - i :][:taps])
+                for i, mask in enumerate(present)
+            ]
+            for chosen in product((True, False), repeat=columns):
+                if any(chosen):
+                    self.entries(met, chosen, weights, distances)
             for i in range(columns):
                 for var, at in zip(acc[taps - 1 + columns - 1 - i], places, strict=True):
                     b.store(var.get(), sums + ((step + i + 1 - taps) * slot + at))
@@ -205,22 +215,27 @@ class _Multiply:
                     var.set(before.get())
 
     def entries(
-        self, mask: Expr, met: list[tuple[Expr, list[list[Var]]]], weights: Expr, distances: tuple[Expr, ...]
+        self, met: list[Column], chosen: tuple[bool, ...], weights: Expr, distances: tuple[Expr, ...]
     ) -> None:
-        """Channels and kernel rows whose pixels in these columns are not zero: a weight is loaded once."""
+        """Channels and kernel rows that are not zero in the chosen columns alone: a weight is loaded once."""
         b = self.b
         plane, per_row, to_row = distances
-        with b.bits(mask) as number:
+        sharing = [column for column, member in zip(met, chosen, strict=True) if member]
+        masks = [
+            column.mask if member else b.int(-1) - column.mask
+            for column, member in zip(met, chosen, strict=True)
+        ]
+        with b.bits(reduce(and_, masks)) as number:
             place = number * plane
             if self.shape.rows > 1:
                 place = place + ((number * per_row) >> 16) * to_row
-            xs = [b.broadcast(pixels + place) for pixels, _ in met]
-            w = weights + number * len(met[0][1]) * self.vector
-            for tap in range(len(met[0][1])):
-                for v in range(self.shape.kv):
-                    weight = b.load_vector(w + (tap * self.vector + v * b.vector_bytes))
-                    for x, (_, acc) in zip(xs, met, strict=True):
-                        acc[tap][v].set(b.fma(x, weight, acc[tap][v].get()))
+            xs = [b.broadcast(column.pixels + place) for column in sharing]
+            taps = len(met[0].sums)
+            w = weights + number * taps * self.vector
+            for tap, v in product(range(taps), range(self.shape.kv)):
+                weight = b.load_vector(w + (tap * self.vector + v * b.vector_bytes))
+                for x, column in zip(xs, sharing, strict=True):
+                    column.sums[tap][v].set(b.fma(x, weight, column.sums[tap][v].get()))
 
     def flush(self, row: Expr, column: Expr, v: Expr) -> None:
         """LANES pixels of LANES output channels; sums of pixels past the row's end are not stored."""
