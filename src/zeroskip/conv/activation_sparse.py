@@ -128,7 +128,8 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     columns = problem.N * problem.P * problem.Q * problem.strides[1] * chunks
     weights = (1 - (1 - DENSITY) ** step) / step * problem.S / problem.strides[1] * kv
     entries = columns * channels * problem.R * (weights + DENSITY) / 1.75
-    visits = columns * part.blocks(problem) * part.bands(problem) * (10 + 2 * kv + 6 * ((1 << step) - 1) / step)
+    visit = 10 + 2 * kv + 6 * ((1 << step) - 1) / step
+    visits = columns * part.blocks(problem) * part.bands(problem) * visit
     finding = 2.0 * problem.N * problem.H * problem.W * problem.C / target.lanes
     return entries + visits + finding + 8 * problem.N * problem.P * problem.Q * problem.K / target.lanes
 
