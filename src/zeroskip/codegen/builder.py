@@ -69,6 +69,11 @@ class Builder(Memory):
         kind = ir.FunctionType(VOID, [argument.type for argument in arguments])
         self.ir.call(self.typed(address, kind), [argument.value for argument in arguments])
 
+    def pinned(self, value: Expr) -> Expr:
+        """The integer, computed here: not where LLVM would rather have it, behind the next loop."""
+        kind = ir.FunctionType(value.type, [value.type])
+        return Expr(self, self.ir.asm(kind, "", "=r,0", [value.value], side_effect=True))
+
     def distance(self, start: Expr, end: Expr) -> Expr:
         """Bytes from one pointer to another."""
         first, last = (self.ir.ptrtoint(pointer.value, I64) for pointer in (start, end))

@@ -65,6 +65,11 @@ class Memory(Values):
         starts = range(0, self.lanes, 4)
         return [self.shuffle(kept, kept, [start + i for start in starts for _ in range(4)]) for i in range(4)]
 
+    def load_u32s(self, pointer: Expr) -> Expr:
+        """A vector of unsigned 32-bit integers, as 64 bits each."""
+        words = self.ir.load(pointer.value, typ=ir.VectorType(I32, self.lanes), align=4)
+        return Expr(self, self.ir.zext(words, ir.VectorType(I64, self.lanes)))
+
     def store(self, value: Expr, pointer: Expr, align: int = 4) -> None:
         """Write a float or a vector of floats."""
         self.ir.store(value.value, pointer.value, align=align)

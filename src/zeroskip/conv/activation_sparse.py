@@ -6,8 +6,12 @@ the non-zero channels of each pixel; 1/32 of the map's bytes), then columns are 
 Every non-zero x of a column is broadcast once and multiplied by the weights of all T taps of a kernel row
 that meet it, KV vectors of output channels each. The sums of those T pixels stay in registers; with each
 step one of them is finished for this block of channels, and one begins. A column has the channels of a block
-in all the kernel's rows, 64 bits at most; their weights stay in the first cache over all pixels of a tile.
-Tiles of pixels take the weights once.
+in some of the kernel's rows, 64 bits at most; their weights stay in the first cache over all pixels of a
+tile. Tiles of pixels take the weights once.
+
+A load of weights for each multiply-add is what limits this: the first cache gives 1.7 vectors a cycle where
+2 are multiplied. So steps may take two columns: channels that are not zero in both load their weights once
+for both, and the others follow, one column after the other (at 70 % zeros, 14 % fewer loads); or three.
 
 With column stride s and dilation d a tap meets every lcm(s, d)-th column, so there is a walk for each set of
 taps that meet the same columns, and for each residue of the pixels that they belong to.
@@ -26,11 +30,14 @@ from zeroskip.codegen.layout import LINE
 from zeroskip.conv.activation_sparse_kernels import Multiply, Product
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
-from zeroskip.conv.nonzero_masks import WORD, WORDS, find_nonzeros, mask_bytes, mask_width, mask_words
+from zeroskip.conv.nonzero_masks import BITS, Masks, Part, find_nonzeros
 from zeroskip.conv.problem import Array, ConvProblem
 
+# Columns of a step. (Three instead of two: 1-3 % faster on maps of 27x27 and more, slower on smaller ones.)
+STEPS = (1, 2, 3)
 # KiB of weights that stay in the first cache: of a part (see `Part`), for a chunk of output channels.
-RESIDENT = (24, 36)
+RESIDENT = (24, 48)
+TOGETHER = 48  # channels in some kernel rows, at most
 # Weights of a layer that the second cache does not keep: they are asked for ahead. (256x14x14: 15 % faster.)
 STREAMED = 512 << 10
 MOST_AHEAD = 8  # cache lines asked for at each step of a walk
@@ -48,17 +55,24 @@ class Taps:
     count: int
 
 
-def taps_of(problem: ConvProblem, kv: int, target: Target) -> list[Taps]:
+def taps_of(problem: ConvProblem, kv: int, columns: int, target: Target) -> list[Taps]:
     """The kernel's columns by walks: those that meet the same columns of the map, as registers allow."""
     stride, dilation = problem.strides[1], problem.dilations[1]
     step = stride // gcd(stride, dilation)
-    most = max(1, _registers(target) // kv)
+    most = max(1, _registers(target) // kv - columns + 1)
     walks = []
     for start in range(min(step, problem.S)):
         chain = range(start, problem.S, step)
         each = -(-len(chain) // -(-len(chain) // most))
         walks += [Taps(chain[at], step, len(chain[at : at + each])) for at in range(0, len(chain), each)]
     return walks
+
+
+def apart(problem: ConvProblem) -> tuple[int, int]:
+    """How far a walk's columns are from each other: in columns of the map, in pixels of the output."""
+    stride, dilation = problem.strides[1], problem.dilations[1]
+    pixels = dilation // gcd(stride, dilation)
+    return pixels * stride, pixels
 
 
 def _registers(target: Target) -> int:
@@ -71,31 +85,14 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Part:
-    """What a mask of 64 bits covers: so many channels of a group, in so many kernel rows."""
-
-    channels: int
-    rows: int
-
-    def blocks(self, problem: ConvProblem) -> int:
-        """Parts of a group's channels."""
-        return -(-problem.C // problem.groups // self.channels)
-
-    def bands(self, problem: ConvProblem) -> int:
-        """Parts of the kernel's rows."""
-        return -(-problem.R // self.rows)
-
-
 def part_of(problem: ConvProblem, kv: int, resident: int, target: Target) -> Part:
-    """As many channels as have weights that stay in the first cache; kernel rows together if it takes all.
+    """As many channels as have weights that stay in the first cache; kernel rows together where they are few.
 
-    (Rows together make visits fewer: 16 channels of 55x55 became 9 % faster. They take a load more per entry:
-    from 32 channels on that costs more.)
+    (Rows together make visits fewer: 16 channels of 55x55 became 9 % faster, 32 channels slower.)
     """
-    most = max(1, min(WORDS * WORD, (resident << 10) // (problem.S * kv * 4 * target.lanes)))
+    most = max(1, min(BITS, (resident << 10) // (problem.S * kv * 4 * target.lanes)))
     channels = problem.C // problem.groups
-    rows = _equal(problem.R, max(1, most // channels))
+    rows = _equal(problem.R, max(1, min(most, TOGETHER) // channels))
     return Part(_equal(channels, most // rows), rows)
 
 
@@ -107,42 +104,45 @@ def _equal(total: int, most: int) -> int:
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
     vectors = -(-problem.K // problem.groups // target.lanes)
     widest = (4, 8) if target.registers == 32 else (4, 2)
-    shapes: dict[tuple[int, Part], str] = {}
-    for kv, resident in product(dict.fromkeys(min(kv, vectors) for kv in widest), RESIDENT):
-        shapes.setdefault((kv, part_of(problem, kv, resident, target)), f"{kv}/{resident}")
+    shapes: dict[tuple[int, int, Part], str] = {}
+    for kv, columns, resident in product(dict.fromkeys(min(kv, vectors) for kv in widest), STEPS, RESIDENT):
+        part = part_of(problem, kv, resident, target)
+        taps = max(taps.count for taps in taps_of(problem, kv, 1, target))
+        if columns == 1 or kv * (taps + columns - 1) <= _registers(target):
+            shapes.setdefault((kv, columns, part), f"{columns}x{kv}/{resident}")
     return list(shapes.values())
 
 
-def _numbers(variant: str) -> tuple[int, int]:
-    """Vectors of output channels, and KiB of weights in the first cache."""
-    kv, _, resident = variant.partition("/")
-    return int(kv), int(resident)
+def _numbers(variant: str) -> tuple[int, int, int]:
+    """Columns of a step, vectors of output channels, and KiB of weights in the first cache."""
+    columns, kv, resident = variant.replace("/", "x").split("x")
+    return int(columns), int(kv), int(resident)
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    """Per entry and tap a load per weight vector, two a cycle; per column and part, a branch and the sums."""
-    kv, resident = _numbers(variant)
+    """Per entry loads of weights and of x, 1.75 a cycle; per column and part, branches and the sums."""
+    step, kv, resident = _numbers(variant)
     part = part_of(problem, kv, resident, target)
     channels, filters = problem.C // problem.groups, problem.K // problem.groups
     chunks = problem.groups * -(-filters // (kv * target.lanes))
     columns = problem.N * problem.P * problem.Q * problem.strides[1] * chunks
-    entries = columns * channels * problem.R * DENSITY * (problem.S / problem.strides[1] * kv + 1) / 2
-    visits = columns * part.blocks(problem) * part.bands(problem) * (20 + 2 * kv)
+    weights = (1 - (1 - DENSITY) ** step) / step * problem.S / problem.strides[1] * kv
+    entries = columns * channels * problem.R * (weights + DENSITY) / 1.75
+    visit = 10 + 2 * kv + 6 * ((1 << step) - 1) / step
+    visits = columns * part.blocks(problem) * part.bands(problem) * visit
     finding = 2.0 * problem.N * problem.H * problem.W * problem.C / target.lanes
     return entries + visits + finding + 8 * problem.N * problem.P * problem.Q * problem.K / target.lanes
 
 
-def _walks(problem: ConvProblem, walks: list[Taps], part: Part, kv: int, lanes: int) -> Array:
+def _walks(problem: ConvProblem, walks: list[Taps], part: Part, kv: int, head: int, lanes: int) -> Array:
     """The table of `Walk`s; see there."""
-    (_, stride), (_, dilation) = problem.strides, problem.dilations
-    pixel_step = dilation // gcd(stride, dilation)
-    head = (max(taps.count for taps in walks) - 1) * pixel_step
+    stride, dilation, pixel_step = problem.strides[1], problem.dilations[1], apart(problem)[1]
     table = []
     for number, pixel in product(range(len(walks)), range(min(pixel_step, problem.Q))):
         taps = walks[number]
         before = sum(other.count for other in walks[:number])
         table.append((
-            4 * (pixel * stride + taps.first * dilation),
+            pixel * stride + taps.first * dilation,
             -(-(problem.Q - pixel) // pixel_step) + taps.count - 1,
             4 * kv * lanes * (head + pixel),
             4 * kv * lanes * part.channels * part.rows * before,
@@ -173,54 +173,57 @@ def _from_line(array: Array) -> Array:
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    (kv, resident), lanes = _numbers(variant), site.target.lanes
+    columns, kv, resident = _numbers(variant)
     part = part_of(problem, kv, resident, site.target)
-    masks = Address(site.allocate(mask_bytes(problem, part.channels, lanes)))
-    finding = find_nonzeros(problem, site.x, masks, part.channels, lanes)
-    return finding, _multiply(problem, kv, part, masks, site), zero_borders(site.y, site.threads)
+    masks = find_nonzeros(problem, part, (2 * columns - 1) * apart(problem)[0], site)
+    return (
+        *masks.calls,
+        _multiply(problem, columns, kv, part, masks, site),
+        zero_borders(site.y, site.threads),
+    )
 
 
-def _multiply(problem: ConvProblem, kv: int, part: Part, masks: Address, site: Site) -> Call:
+def _multiply(problem: ConvProblem, columns: int, kv: int, part: Part, masks: Masks, site: Site) -> Call:
     x, y, residual, lanes = site.x.planar, site.y.planar, site.residual, site.target.lanes
-    (sy, sx), (dy, dx), (top, left) = problem.strides, problem.dilations, problem.pads[:2]
+    (sy, _), (dy, _), (top, left) = problem.strides, problem.dilations, problem.pads[:2]
     groups, filters, channels = problem.groups, problem.K // problem.groups, problem.C // problem.groups
     chunk = kv * lanes
     chunks = -(-filters // chunk)
     bias = np.zeros((groups, chunks * chunk), np.float32)
     if problem.bias is not None:
         bias[:, :filters] = problem.bias.reshape(groups, filters)
-    walks = taps_of(problem, kv, site.target)
+    walks = taps_of(problem, kv, columns, site.target)
     most = max(taps.count for taps in walks)
-    tile = min(problem.P, -(-TILE_PIXELS // problem.Q))
+    # sums that one visit finishes leave the first cache at once
+    once = part.blocks(problem) * part.bands(problem) == 1
+    tile = 1 if once else min(problem.P, -(-TILE_PIXELS // problem.Q))
     tiles = -(-problem.P // tile)
-    slots = problem.Q + (most - 1) * dx // gcd(sx, dx)
+    head = (max(most, columns) - 1) * apart(problem)[1]
+    slots = problem.Q + head
     # a row more than there are: the last walk loads, and the last transposition reads, further
     scratch = 4 * ((tile + 1) * slots + lanes) * chunk
     origin = site.x.address
-    places = np.arange(part.rows)[:, None] * dy * 4 * x.pitch + np.arange(part.channels) * x.plane
     values: dict[Multiply, Argument] = {
         Multiply.INPUT: Address(origin.buffer, origin.offset - 4 * left),
         Multiply.INPUT_PLANE: x.plane,
         Multiply.INPUT_IMAGE: x.image,
         Multiply.INPUT_PITCH: 4 * x.pitch,
-        Multiply.MASKS: masks,
+        Multiply.MASKS: masks.address,
         Multiply.HEIGHT: problem.H,
-        Multiply.WIDTH: mask_width(problem, lanes),
+        Multiply.MASK_WIDTH: masks.width,
         Multiply.GROUPS: groups,
         Multiply.CHANNELS: channels,
         Multiply.BLOCK: part.channels,
         Multiply.BLOCKS: part.blocks(problem),
-        Multiply.PLACES: places.astype(np.int64),
-        Multiply.NOTHING: np.zeros(mask_width(problem, lanes), np.int32),
+        Multiply.PER_ROW: -(-(1 << 16) // part.channels),
+        Multiply.TO_ROW: dy * 4 * x.pitch - part.channels * x.plane,
         Multiply.KERNEL_HEIGHT: problem.R,
         Multiply.BANDS: part.bands(problem),
         Multiply.ROW_STRIDE: sy,
         Multiply.ROW_DILATION: dy,
         Multiply.TOP: top,
-        Multiply.WALKS: (table := _walks(problem, walks, part, kv, lanes)),
+        Multiply.WALKS: (table := _walks(problem, walks, part, kv, head, lanes)),
         Multiply.WALK_COUNT: len(table),
-        Multiply.COLUMN_STEP: sx * dx // gcd(sx, dx),
-        Multiply.PIXEL_STEP: dx // gcd(sx, dx),
         Multiply.P: problem.P,
         Multiply.Q: problem.Q,
         Multiply.SLOTS: slots,
@@ -244,10 +247,11 @@ def _multiply(problem: ConvProblem, kv: int, part: Part, masks: Address, site: S
     ahead = min(MOST_AHEAD, -(-weight_bytes // LINE // (tile * problem.Q)))
     kernel = Product(
         kv,
+        columns,
+        apart(problem),
         tuple(sorted({taps.count for taps in walks})),
         part.rows,
-        mask_words(part.channels),
-        ahead if problem.w.nbytes > STREAMED else 0,
+        ahead if problem.w.nbytes > STREAMED and not once else 0,
         problem.activation,
         residual is not None,
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import reduce
-from operator import or_
+from itertools import product
+from operator import and_
 
 from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, tag
 from zeroskip.codegen.expr import Var
 from zeroskip.codegen.layout import LINE
 from zeroskip.conv.channel_vectors import Planes, finish
-from zeroskip.conv.nonzero_masks import WORD
 
 
 class Multiply(IntEnum):
@@ -24,13 +24,13 @@ class Multiply(IntEnum):
     INPUT_PITCH = auto()
     MASKS = auto()  # see `nonzero_masks`
     HEIGHT = auto()
-    WIDTH = auto()
+    MASK_WIDTH = auto()
     GROUPS = auto()
     CHANNELS = auto()  # of a group
     BLOCK = auto()
     BLOCKS = auto()
-    PLACES = auto()  # int64[ROWS][BLOCK]: bytes from a block's first pixel to those of its channels and rows
-    NOTHING = auto()  # uint32[WIDTH]: the mask of a row outside the map
+    PER_ROW = auto()  # 2**16 / BLOCK, rounded up
+    TO_ROW = auto()  # bytes from past a block's last channel to its first one in the next kernel row
     KERNEL_HEIGHT = auto()
     BANDS = auto()  # of ROWS kernel rows
     ROW_STRIDE = auto()
@@ -38,8 +38,6 @@ class Multiply(IntEnum):
     TOP = auto()
     WALKS = auto()  # int32[][len(Walk)]
     WALK_COUNT = auto()
-    COLUMN_STEP = auto()  # of a walk, in columns of the input
-    PIXEL_STEP = auto()  # and in pixels of the output
     P = auto()
     Q = auto()
     SLOTS = auto()  # of sums per row: Q, and before them those of pixels left of the first
@@ -62,9 +60,9 @@ class Multiply(IntEnum):
 
 
 class Walk(IntEnum):
-    """A walk over columns that are met by the same taps; positions are bytes."""
+    """A walk over columns that are met by the same taps; what follows the columns is in bytes."""
 
-    COLUMN = 0  # in a row of the map
+    COLUMN = 0  # of the padded map
     STEPS = auto()
     SUM = auto()  # where the sums of its first column's first tap stand
     WEIGHTS = auto()
@@ -73,16 +71,18 @@ class Walk(IntEnum):
 
 @dataclass(frozen=True)
 class Product:
-    """The kernel: KV vectors of output channels, the numbers of taps that walks have, what is fused.
+    """The kernel: KV vectors of output channels, how walks go, what is fused.
 
-    `rows` are the kernel rows of a band, `words` those of a pixel's mask; `ahead` are the cache lines of the
-    next weights to ask for at each step.
+    A walk has one of the numbers of `taps`; it takes `columns` in a step, which are `apart` columns of the
+    map and pixels of the output from each other. `rows` are the kernel rows of a band; `ahead` are the cache
+    lines of the next weights to ask for at each step.
     """
 
     kv: int
+    columns: int
+    apart: tuple[int, int]
     taps: tuple[int, ...]
     rows: int
-    words: int
     ahead: int
     activation: Activation | None
     residual: bool
@@ -91,8 +91,18 @@ class Product:
         """The kernel to be compiled."""
         flags = ("_residual" if self.residual else "") + tag(self.activation)
         taps = "_".join(map(str, self.taps))
-        name = f"activation_sparse_{self.kv}x{taps}_{self.rows}_{self.words}_{self.ahead}{flags}"
+        walk = f"{self.kv}x{self.columns}x{taps}_{self.apart[0]}_{self.apart[1]}"
+        name = f"activation_sparse_{walk}_{self.rows}_{self.ahead}{flags}"
         return Kernel(name, lambda b: _Multiply(b, self).emit())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a step: where it is not zero, where it lies, the sums of the pixels that each tap meets."""
+
+    mask: Expr
+    pixels: Expr
+    sums: list[list[Var]]
 
 
 class _Multiply:
@@ -106,19 +116,18 @@ class _Multiply:
         self.first = rest % tiles * b.arg(Multiply.TILE)
         self.last = b.minimum(self.first + b.arg(Multiply.TILE), b.arg(Multiply.P))
         self.row_bytes = b.arg(Multiply.SLOTS) * self.vector
+        self.bias = b.pointer(Multiply.BIAS) + self.chunk * self.vector
         self.sums = b.pointer(Multiply.SCRATCH) + b.thread * b.arg(Multiply.SCRATCH_STRIDE)
 
     def emit(self) -> None:
         """A block of channels and a band of kernel rows at a time: their weights stay in the first cache."""
         b = self.b
-        with b.loop(0, (self.last - self.first + 1) * self.row_bytes, b.vector_bytes) as byte:
-            b.store(b.vector(), self.sums + byte)
         blocks, bands = b.arg(Multiply.BLOCKS), b.arg(Multiply.BANDS)
         with b.loop(0, blocks) as block, b.loop(0, bands) as band:
             number = (self.chunk * blocks + block) * bands + band
             weights = b.pointer(Multiply.WEIGHTS) + number * b.arg(Multiply.WEIGHT_BYTES)
             with b.loop(self.first, self.last) as row:
-                self.row(weights, block, band * self.shape.rows, row)
+                self.row(weights, block, band, row)
         across = b.loop(0, b.arg(Multiply.Q), b.lanes)
         with b.loop(self.first, self.last) as row, across as column, b.loop(0, self.shape.kv) as v:
             self.flush(row, column, v)
@@ -128,100 +137,113 @@ class _Multiply:
         b = self.b
         sums = self.sums + (row - self.first) * self.row_bytes
         channel = self.group * b.arg(Multiply.CHANNELS) + block * b.arg(Multiply.BLOCK)
-        line = row * b.arg(Multiply.ROW_STRIDE) + band * b.arg(Multiply.ROW_DILATION) - b.arg(Multiply.TOP)
+        line = row * b.arg(Multiply.ROW_STRIDE) + band * self.shape.rows * b.arg(Multiply.ROW_DILATION)
+        line = line - b.arg(Multiply.TOP)
         pixels = b.pointer(Multiply.INPUT) + self.image * b.arg(Multiply.INPUT_IMAGE)
         pixels = pixels + channel * b.arg(Multiply.INPUT_PLANE) + line * b.arg(Multiply.INPUT_PITCH)
         plane = (self.image * b.arg(Multiply.GROUPS) + self.group) * b.arg(Multiply.BLOCKS) + block
-        lines = [line + b.arg(Multiply.ROW_DILATION) * r for r in range(self.shape.rows)]
-        inside = [self.inside(there, band + r) for r, there in enumerate(lines)]
-        masks = [
-            self.masks(plane * self.shape.words + word, *there)
-            for there in zip(lines, inside, strict=True)
-            for word in range(self.shape.words)
-        ]
+        plane = plane * b.arg(Multiply.BANDS) + band
+        masks = (plane * b.arg(Multiply.P) + row) * b.arg(Multiply.MASK_WIDTH)
+        masks = b.pointer(Multiply.MASKS) + masks * 8
         # the next block's or band's, a share of them for each row of the tile
         share = (row - self.first) * b.arg(Multiply.Q) * self.shape.ahead * LINE
         following = weights + b.arg(Multiply.WEIGHT_BYTES) + share
+        begins = (block + band).equals(0)
         # rows of padding alone are passed over: many, where dilations are large
-        some = reduce(or_, inside)
+        end = line + b.arg(Multiply.ROW_DILATION) * (self.shape.rows - 1)
+        some = begins | ((end >= 0) & (line < b.arg(Multiply.HEIGHT)))
         with b.loop(0, b.select(some, b.arg(Multiply.WALK_COUNT), 0)) as number:
             entry = b.pointer(Multiply.WALKS) + number * 4 * len(Walk)
             column, steps, at, first, there = (b.load_i32(entry + 4 * field) for field in Walk)
-            starts = [mask + column for mask in masks]
+            new = begins & first.equals(0)
             for taps in self.shape.taps:
                 with b.when(there.equals(taps)):
-                    self.walk(taps, steps, pixels + column, starts, weights + first, sums + at, following)
-
-    def inside(self, line: Expr, r: Expr) -> Expr:
-        """Whether kernel row `r` exists, and the line that it meets."""
-        b = self.b
-        return (line >= 0) & (line < b.arg(Multiply.HEIGHT)) & (r < b.arg(Multiply.KERNEL_HEIGHT))
-
-    def masks(self, plane: Expr, line: Expr, inside: Expr) -> Expr:
-        """Where the masks of a line are."""
-        b = self.b
-        words = (plane * b.arg(Multiply.HEIGHT) + line) * b.arg(Multiply.WIDTH)
-        return b.select(inside, b.pointer(Multiply.MASKS) + words * 4, b.pointer(Multiply.NOTHING))
+                    self.walk(
+                        taps,
+                        steps,
+                        pixels + column * 4,
+                        masks + column * 8,
+                        weights + first,
+                        sums + at,
+                        new,
+                        following,
+                    )
 
     def walk(
         self,
         taps: int,
         steps: Expr,
         pixels: Expr,
-        masks: list[Expr],
+        masks: Expr,
         weights: Expr,
         sums: Expr,
+        new: Expr,
         following: Expr,
     ) -> None:
-        """The sums of the `taps` pixels that a column meets stay in registers, and move on with it."""
-        b, places, ahead = self.b, range(0, self.vector, self.b.vector_bytes), self.shape.ahead
-        acc = [[b.var(b.vector()) for _ in places] for _ in range(taps)]
-        slot = b.arg(Multiply.PIXEL_STEP) * self.vector
-        with b.loop(0, steps) as step:
-            to = sums + step * slot
-            for var, at in zip(acc[0], places, strict=True):
-                var.set(b.load_vector(to + at))
-            column = step * b.arg(Multiply.COLUMN_STEP) * 4
+        """The sums of the pixels that a step's columns meet stay in registers, and move on with them."""
+        b, ahead, columns = self.b, self.shape.ahead, self.shape.columns
+        places = range(0, self.vector, b.vector_bytes)
+        column, slot = self.shape.apart[0], self.shape.apart[1] * self.vector
+        # pixels from right to left: those that the last column begins are first
+        acc = [[b.var(b.vector()) for _ in places] for _ in range(taps + columns - 1)]
+        start, move = b.select(new, self.bias, sums), b.select(new, b.int(0), slot)
+        distances = b.arg(Multiply.INPUT_PLANE), b.arg(Multiply.PER_ROW), b.arg(Multiply.TO_ROW)
+        # Masks are loaded a step ahead: the end of a loop over bits is guessed wrong as a rule, and what
+        # follows would then wait for all that its mask leads to (3-4 % of a layer).
+        found = [b.var(b.load_i64(masks + i * 8 * column)) for i in range(columns)]
+        with b.loop(0, steps, columns) as step:
+            present = [mask.get() for mask in found]
+            for i, mask in enumerate(found):
+                mask.set(b.pinned(b.load_i64(masks + (step + columns + i) * (8 * column))))
+            for i in range(columns):
+                for var, at in zip(acc[columns - 1 - i], places, strict=True):
+                    var.set(b.load_vector(start + (step + i) * move + at))
             for line in range(ahead):
-                b.prefetch(following + (step * ahead + line) * LINE, near=False)
-            self.column(pixels + column, self.mask([mask + column for mask in masks]), weights, acc)
-            last = to + slot * (1 - taps)
-            for var, at in zip(acc[-1], places, strict=True):
-                b.store(var.get(), last + at)
-            for tap in range(taps - 1, 0, -1):
-                for var, before in zip(acc[tap], acc[tap - 1], strict=True):
+                b.prefetch(following + (step // columns * ahead + line) * LINE, near=False)
+            met = [
+                Column(mask, pixels + (step + i) * (4 * column), acc[columns - 1 - i :][:taps])
+                for i, mask in enumerate(present)
+            ]
+            for chosen in product((True, False), repeat=columns):
+                if any(chosen):
+                    self.entries(met, chosen, weights, distances)
+            for i in range(columns):
+                for var, at in zip(acc[taps - 1 + columns - 1 - i], places, strict=True):
+                    b.store(var.get(), sums + ((step + i + 1 - taps) * slot + at))
+            for tap in range(taps - 2, -1, -1):
+                for var, before in zip(acc[tap + columns], acc[tap], strict=True):
                     var.set(before.get())
 
-    def mask(self, masks: list[Expr]) -> Expr:
-        """Which of a column's pixels in the band are not zero, as bits: row by row, channel by channel."""
-        b, words = self.b, self.shape.words
-        bits = b.load_i32(masks[0]) & 0xFFFFFFFF
-        for number, mask in enumerate(masks[1:], 1):
-            place = b.arg(Multiply.BLOCK) * (number // words) + WORD * (number % words)
-            bits = bits | ((b.load_i32(mask) & 0xFFFFFFFF) << place)
-        return bits
-
-    def column(self, pixels: Expr, mask: Expr, weights: Expr, acc: list[list[Var]]) -> None:
-        """The non-zero pixels of one column, tap by tap."""
+    def entries(
+        self, met: list[Column], chosen: tuple[bool, ...], weights: Expr, distances: tuple[Expr, ...]
+    ) -> None:
+        """Channels and kernel rows that are not zero in the chosen columns alone: a weight is loaded once."""
         b = self.b
-        with b.bits(mask) as number:
-            plane = number * b.arg(Multiply.INPUT_PLANE)
-            place = plane if self.shape.rows == 1 else b.load_i64(b.pointer(Multiply.PLACES) + number * 8)
-            x = b.broadcast(pixels + place)
-            w = weights + number * len(acc) * self.vector
-            for tap, sums in enumerate(acc):
-                for v, var in enumerate(sums):
-                    at = tap * self.vector + v * b.vector_bytes
-                    var.set(b.fma(x, b.load_vector(w + at), var.get()))
+        plane, per_row, to_row = distances
+        sharing = [column for column, member in zip(met, chosen, strict=True) if member]
+        masks = [
+            column.mask if member else b.int(-1) - column.mask
+            for column, member in zip(met, chosen, strict=True)
+        ]
+        with b.bits(reduce(and_, masks)) as number:
+            place = number * plane
+            if self.shape.rows > 1:
+                place = place + ((number * per_row) >> 16) * to_row
+            xs = [b.broadcast(column.pixels + place) for column in sharing]
+            taps = len(met[0].sums)
+            w = weights + number * taps * self.vector
+            for tap, v in product(range(taps), range(self.shape.kv)):
+                weight = b.load_vector(w + (tap * self.vector + v * b.vector_bytes))
+                for x, column in zip(xs, sharing, strict=True):
+                    column.sums[tap][v].set(b.fma(x, weight, column.sums[tap][v].get()))
 
     def flush(self, row: Expr, column: Expr, v: Expr) -> None:
         """LANES pixels of LANES output channels; sums of pixels past the row's end are not stored."""
         b = self.b
         inside = ((self.chunk % b.arg(Multiply.CHUNKS)) * self.shape.kv + v) * b.lanes
-        bias = b.load_vector(b.pointer(Multiply.BIAS) + (self.chunk * self.vector + v * b.vector_bytes))
         slot = b.arg(Multiply.SLOTS) - b.arg(Multiply.Q) + column
         at = self.sums + (row - self.first) * self.row_bytes + slot * self.vector + v * b.vector_bytes
-        pixels = [b.load_vector(at + i * self.vector) + bias for i in range(b.lanes)]
+        pixels = [b.load_vector(at + i * self.vector) for i in range(b.lanes)]
         first, filters = self.group * b.arg(Multiply.FILTERS), b.arg(Multiply.FILTERS)
         planes = Planes(
             b.pointer(Multiply.OUTPUT),
