@@ -15,6 +15,8 @@ LAYERS = [
     {"c": 5, "h": 12, "w": 20, "k": 4, "kernel": (3, 3), "pads": (1, 1, 1, 1)},
     {"n": 3, "c": 4, "h": 9, "w": 8, "k": 6, "kernel": (5, 2), "strides": (2, 1), "pads": (2, 0, 1, 1)},
     {"n": 2, "c": 6, "h": 10, "w": 7, "k": 6, "kernel": (3, 3), "strides": (3, 2), "groups": 2},
+    {"c": 4, "h": 7, "w": 70, "k": 40, "kernel": (3, 5), "strides": (1, 2), "pads": (2, 2, 2, 2)},
+    {"n": 2, "c": 3, "h": 5, "w": 5, "k": 70, "kernel": (2, 4), "pads": (1, 3, 0, 0)},
 ]
 
 
@@ -59,6 +61,23 @@ def test_every_variant(runner, kit, name, shape):
     for threads, variant in enumerate(ALGORITHMS[name].variants(layer.problem(), runner.target)):
         choose = kit.always(name, variant)
         ((got,),) = runner.run(kit.alone(layer), choose, arrays, threads=1 + threads % 2, borders=("y",))
+        assert (np.abs(got - expected) <= bound).all(), variant
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("shape", LAYERS, ids=lambda shape: "x".join(map(str, shape["kernel"])))
+def test_the_callers_arrays(runner, kit, name, shape):
+    """Given and wanted plain, by algorithms that can do so and by those that convert: nothing beside them."""
+    layer = kit.Layer(**shape, activation=("Relu",))
+    algorithm = ALGORITHMS[name]
+    if algorithm.refuses(layer.problem(), runner.target):
+        pytest.skip("refused")
+    arrays = layer.inputs()
+    variants = algorithm.variants(layer.problem(), runner.target)
+    for threads, variant in enumerate(variants if algorithm.plain else variants[:1]):
+        choose = kit.always(name, variant)
+        ((got,),) = runner.run(kit.alone(layer), choose, arrays, threads=1 + threads % 2, in_place=True)
+        expected, bound = kit.reference(layer, **arrays, growth=algorithm.growth(variant))
         assert (np.abs(got - expected) <= bound).all(), variant
 
 

@@ -32,7 +32,7 @@ def session(networks, tmp_path, monkeypatch):
     # a new algorithm is no change of what a plan says
     monkeypatch.setattr("zeroskip.engine.selection.ALGORITHMS", {name: ALGORITHMS[name] for name in OFFERED})
     target, model = resolve(TARGET), networks.small(batch=1)
-    network = Network(simplify(bind(load(model), {"x": (1, 3, 12, 12)})), target, 1)
+    network = Network(simplify(bind(load(model), {"x": (1, 3, 12, 12)})), target, 1, in_place=True)
     selector = Selector(target, 1, "auto")
     store.write({selector.key(problem): MEASURED for problem in problems_of(network, forced=False)})
     return InferenceSession(model, SessionOptions(target=TARGET))

@@ -79,7 +79,8 @@ def time_convolution(
     while time.perf_counter() < end:
         best = min(best, _tune(plan, again, feeds, pool), key=_microseconds)
     selector.known = {layer.key.text: (best,)}
-    chosen = lower(Network(network.graph, machine, threads, network.problems), selector.choose, True)
+    network = Network(network.graph, machine, threads, problems=network.problems)
+    chosen = lower(network, selector.choose, True)
     context = Context(chosen)
     outputs = context.fresh_outputs()
     context.run(feeds, outputs, pool)

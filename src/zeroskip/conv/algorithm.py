@@ -13,8 +13,10 @@ from zeroskip.conv.problem import ConvProblem
 class Site:
     """Where a convolution happens: its operands in memory, the machine, and how many threads share the work.
 
-    `x` is split by the strides (see `Planar.phases`) when the algorithm is `shifted` and the layer is
-    strided. `allocate` gives a buffer of so many bytes for the layer's own use, undefined at first.
+    Operands are planes; for `plain` algorithms `x` and `y` may be plain arrays (N, C, H, W), `y` only where
+    there is no residual. `x` is split by the strides (see `Planar.phases`) when the algorithm is `shifted`
+    and the layer is strided. `allocate` gives a buffer of so many bytes for the layer's own use, undefined
+    at first.
     """
 
     x: Operand
@@ -42,8 +44,9 @@ class Algorithm:
     algorithms read planes split by strides, but for the variants that take the input `whole`; the others
     read the input as it is. `growth` says how many times a variant's rounding errors may exceed those of
     summing the products, for data of equal size. Those that are `in_place` read each residual right before
-    they write that pixel, so that the two may be the same memory. `skips` says whose zeros save time:
-    ``"weights"``, ``"activations"`` or ``"both"``.
+    they write that pixel, so that the two may be the same memory. `plain` ones read their input and write
+    their output as plain arrays too, if such there are; the others know planes only. `skips` says whose zeros
+    save time: ``"weights"``, ``"activations"`` or ``"both"``.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Algorithm:
     growth: Callable[[str], float] = _as_direct
     whole: Callable[[str], bool] = _none
     in_place: bool = False
+    plain: bool = False
     skips: str = ""
 
     @property

@@ -12,6 +12,7 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import lowered
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.lowered import Matrix
+from zeroskip.conv.lowered_copy import Runs, Units
 from zeroskip.conv.problem import ConvProblem
 
 
@@ -25,33 +26,31 @@ def words(problem: ConvProblem) -> int:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    return [f"{mr}x{nv}" for mr, nv in lowered.tiles(target)]
+    return [str(tile) for tile in lowered.tiles(problem.N * problem.P * problem.Q, target)]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    mr, nv = map(int, variant.split("x"))
-    return lowered.cycles(problem, mr, nv, target, words(problem))
+    pixels = problem.N * problem.P * problem.Q
+    return lowered.cycles(problem, lowered.tile_of(variant), pixels, target, words(problem))
 
 
 def _matrix(problem: ConvProblem, nv: int, site: Site) -> Matrix:
-    x, y, lanes = site.x.planar, site.y.planar, site.target.lanes
     taps = problem.C * problem.R * problem.S
-    bounds, vectors = lowered.panel_bounds(problem.N * problem.P * problem.Q, nv, lanes)
+    bounds, vectors = lowered.panel_bounds(problem.N * problem.P * problem.Q, nv, site.target.lanes)
     rows, first = lowered.rows_of_pixels(problem, bounds)
     r, s = np.arange(problem.R) * problem.dilations[0], np.arange(problem.S) * problem.dilations[1]
-    shifts = 4 * (r[:, None] * x.pitch + s)
     # one list of offsets for each length of panel
     lengths, kind = np.unique(np.diff(bounds), return_inverse=True)
     offsets = 4 * lengths[:, None] * np.arange(taps)
     start = 4 * taps * bounds[:-1]
-    panels, runs = lowered.panel_table(rows, first, start, kind * taps, vectors, y, ordered=True)
-    fill_runs = np.stack([runs[:, 0], rows.pixels, lowered.input_starts(problem, rows, x)], axis=1)
-    units = np.stack([start, 4 * np.diff(bounds), first[:-1], first[1:]], axis=1)
+    panels, runs = lowered.panel_table(rows, first, start, kind * taps, vectors, site, ordered=True)
+    sy, sx = problem.strides
+    reads = Runs(rows.image, rows.row * sy, rows.column * sx, rows.pixels, rows.place)
+    pixels = np.diff(bounds)
     return Matrix(
         4 * words(problem),
-        shifts.reshape(-1).astype(np.int32),
-        units.astype(np.int32),
-        fill_runs.astype(np.int32),
+        True,
+        Units(start, 4 * pixels, pixels, first, reads, r, s),
         panels,
         offsets.reshape(-1).astype(np.int32),
         runs,
@@ -59,8 +58,8 @@ def _matrix(problem: ConvProblem, nv: int, site: Site) -> Matrix:
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    mr, nv = map(int, variant.split("x"))
-    return lowered.calls(problem, _matrix(problem, nv, site), mr, site)
+    tile = lowered.tile_of(variant)
+    return lowered.calls(problem, _matrix(problem, tile.panel, site), tile, site)
 
 
 ALGORITHM = Algorithm(
@@ -72,4 +71,5 @@ ALGORITHM = Algorithm(
     _cycles,
     _build,
     shifted=False,
+    plain=True,
 )

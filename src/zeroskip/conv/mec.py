@@ -23,6 +23,7 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import lowered
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.lowered import Matrix
+from zeroskip.conv.lowered_copy import Runs, Units
 from zeroskip.conv.problem import Array, ConvProblem
 
 T = 100
@@ -49,16 +50,21 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    return [f"{mr}x{nv}/{s}" for s in solutions(problem) for mr, nv in lowered.tiles(target)]
+    return [
+        f"{tile}/{solution}"
+        for solution in solutions(problem)
+        for tile in lowered.tiles(_pixels(problem, solution), target)
+    ]
+
+
+def _pixels(problem: ConvProblem, solution: str) -> int:
+    """Pixels that are cut into panels: panels of small images are not full."""
+    return problem.P * problem.Q * (problem.N if solution == "A" else 1)
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    tile, _, solution = variant.partition("/")
-    mr, nv = map(int, tile.split("x"))
-    # panels of small images are not full
-    pixels = problem.P * problem.Q * (problem.N if solution == "A" else 1)
-    lost = -(-pixels // target.lanes) * target.lanes / pixels
-    return lowered.cycles(problem, mr, nv, target, words(problem)) * lost
+    pixels = _pixels(problem, variant.partition("/")[2])
+    return lowered.cycles(problem, lowered.tile_of(variant), pixels, target, words(problem))
 
 
 def _row_order(problem: ConvProblem) -> Array:
@@ -71,7 +77,7 @@ def _row_order(problem: ConvProblem) -> Array:
 
 
 def _matrix(problem: ConvProblem, nv: int, together: bool, site: Site) -> Matrix:
-    x, lanes = site.x.planar, site.target.lanes
+    lanes = site.target.lanes
     N, P, Q, height = problem.N, problem.P, problem.Q, _padded_height(problem)
     place = _row_order(problem)
     images = 1 if together else N
@@ -85,39 +91,35 @@ def _matrix(problem: ConvProblem, nv: int, together: bool, site: Site) -> Matrix
     inside = bounds[:-1] - image * P * Q
     line = N * Q if together else Q
     start = 4 * (inside if together else image * height * Q + inside)
-    panels, runs = lowered.panel_table(rows, first, start, 0 * start, vectors, site.y.planar, not together)
+    panels, runs = lowered.panel_table(rows, first, start, 0 * start, vectors, site, not together)
     part = np.arange(problem.C * problem.S).reshape(problem.C, 1, problem.S) * N * height * Q
     offsets = 4 * (part + place[np.arange(problem.R) * problem.dilations[0]][:, None] * line)
-    fill = _fill_runs(problem, place, together, x.rows, x.pitch)
-    units = np.array([[0, 4 * N * height * Q, 0, len(fill)]])
-    shifts = 4 * np.arange(problem.S) * problem.dilations[1]
     return Matrix(
         4 * words(problem),
-        shifts.astype(np.int32),
-        units.astype(np.int32),
-        fill.astype(np.int32),
+        False,
+        _parts(problem, place, together),
         panels,
         offsets.reshape(-1).astype(np.int32),
         runs,
     )
 
 
-def _fill_runs(problem: ConvProblem, place: Array, together: bool, x_rows: int, pitch: int) -> Array:
+def _parts(problem: ConvProblem, place: Array, together: bool) -> Units:
     """Every row of every image that some tap reads, in the order of a part."""
-    (top, left), Q = problem.pads[:2], problem.Q
-    taps = np.arange(problem.R) * problem.dilations[0]
+    taps, Q = np.arange(problem.R) * problem.dilations[0], problem.Q
     read = np.unique(np.arange(problem.P)[:, None] * problem.strides[0] + taps)
     image, row = (axis.reshape(-1) for axis in np.meshgrid(np.arange(problem.N), read, indexing="ij"))
     to = place[row] * problem.N + image if together else image * len(place) + place[row]
-    at = (image * x_rows + row - top) * pitch - left
-    runs = np.stack([4 * Q * to, np.full_like(to, Q), 4 * at], axis=1)
-    return np.asarray(runs[np.argsort(to)])
+    order = np.argsort(to)
+    runs = Runs(image[order], row[order], 0 * order, np.full_like(order, Q), Q * to[order])
+    pixels = np.array([problem.N * len(place) * Q])
+    columns = np.arange(problem.S) * problem.dilations[1]
+    return Units(0 * pixels, 4 * pixels, pixels, np.array([0, len(order)]), runs, np.zeros(1, int), columns)
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    tile, _, solution = variant.partition("/")
-    mr, nv = map(int, tile.split("x"))
-    return lowered.calls(problem, _matrix(problem, nv, solution == "A", site), mr, site)
+    tile, together = lowered.tile_of(variant), variant.endswith("A")
+    return lowered.calls(problem, _matrix(problem, tile.panel, together, site), tile, site)
 
 
 ALGORITHM = Algorithm(
@@ -129,4 +131,5 @@ ALGORITHM = Algorithm(
     _cycles,
     _build,
     shifted=False,
+    plain=True,
 )

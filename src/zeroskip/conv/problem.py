@@ -20,7 +20,8 @@ DENSE = 0.9
 class ConvProblem:
     """out = activation(conv(x, w) + bias [+ residual]); 1-D convolutions have H = R = 1.
 
-    N, C, H, W: input; w: float32 (K, C/groups, R, S); pads: top, left, bottom, right.
+    N, C, H, W: input; w: float32 (K, C/groups, R, S); pads: top, left, bottom, right. Where `plain_input` or
+    `plain_output` holds, that operand is an array (N, C, H, W) of the network's caller, not planes.
     """
 
     N: int
@@ -35,6 +36,8 @@ class ConvProblem:
     groups: int = 1
     activation: Activation | None = None
     residual: bool = False
+    plain_input: bool = False
+    plain_output: bool = False
 
     @property
     def K(self) -> int:  # noqa: N802
@@ -94,6 +97,12 @@ class ConvProblem:
         return self.nonzeros * self.N * self.P * self.Q
 
     @property
+    def plain_floats(self) -> int:
+        """Floats of the operands that are plain: what those pay to convert who know planes only."""
+        x, y = self.C * self.H * self.W, self.K * self.P * self.Q
+        return self.N * (x * self.plain_input + y * self.plain_output)
+
+    @property
     def phases(self) -> tuple[tuple[int, int], ...]:
         """The (row, column) residues modulo the strides that some tap reads."""
         rows = sorted({r * self.dilations[0] % self.strides[0] for r in range(self.R)})
@@ -136,7 +145,8 @@ class ConvProblem:
         act = "" if not self.activation else "_".join(map(str, self.activation))
         shape = f"n{self.N}c{self.C}h{self.H}w{self.W}k{self.K}r{self.R}s{self.S}"
         where = f"st{self.strides}p{self.pads}d{self.dilations}g{self.groups}".replace(" ", "")
-        return f"{shape}{where}{'+' if self.residual else ''}{act}"
+        plain = f"{' from plain' if self.plain_input else ''}{' to plain' if self.plain_output else ''}"
+        return f"{shape}{where}{'+' if self.residual else ''}{act}{plain}"
 
     @cached_property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zeroskip.codegen import Call, Operand, Planar, Target
+from zeroskip.codegen import Call, Operand, Plain, Planar, Target
 from zeroskip.codegen.activations import ACTIVATIONS
 from zeroskip.conv import ALGORITHMS, Algorithm, ConvProblem, Site
 from zeroskip.conv.split import split
@@ -14,32 +14,54 @@ from zeroskip.engine.plan import Candidate
 from zeroskip.graph.ir import Node
 from zeroskip.ops.copy import copy
 
+Allocate = Callable[[int], int]
+
 
 @dataclass(frozen=True, eq=False)
 class ConvSite:
-    """A convolution in its network: the problem, operands, and the layout of the input split by strides."""
+    """A convolution in its network: the problem and its operands, as planes or plain, where they are.
+
+    `planes` are the layouts of input and output as planes, `split` that of the input split by strides.
+    """
 
     problem: ConvProblem
     x: Operand
     y: Operand
     residual: Operand | None
+    planes: tuple[Planar, Planar]
     split: Planar | None
     target: Target
     threads: int
 
-    def calls(self, algorithm: Algorithm, variant: str, allocate: Callable[[int], int]) -> tuple[Call, ...]:
-        """The kernel calls of one variant; `allocate` makes buffers of so many bytes."""
-        x = self.x
-        before: tuple[Call, ...] = ()
+    def calls(
+        self, algorithm: Algorithm, variant: str, allocate: Allocate, planes: Allocate | None = None
+    ) -> tuple[Call, ...]:
+        """The kernel calls of one variant; `allocate` makes buffers of so many bytes.
+
+        What the caller gave or wants plain goes through `planes`, by default also allocated so, where the
+        algorithm knows nothing else.
+        """
+        planes = planes or allocate
+        x, y, residual = self.x, self.y, self.residual
+        before: list[Call] = []
+        after: list[Call] = []
         if self.split is not None and algorithm.shifted and not algorithm.whole(variant):
             x = Operand(allocate(self.split.bytes), self.split)
-            before = (split(self.x, x, self.problem.pads, self.target, self.threads),)
-        residual = self.residual
+            before.append(split(self.x, x, self.problem.pads, self.target, self.threads))
+        elif isinstance(x.layout, Plain) and not algorithm.plain:
+            x = Operand(planes(self.planes[0].bytes), self.planes[0])
+            before.append(self._copy(self.x, x))
+        if isinstance(y.layout, Plain) and not algorithm.plain:
+            y = Operand(planes(self.planes[1].bytes), self.planes[1])
+            after.append(self._copy(y, self.y))
         if residual is not None and self.in_place and not algorithm.in_place:
             residual = Operand(allocate(residual.layout.bytes), residual.layout)
-            before += (copy(self.y, residual, target=self.target, threads=self.threads),)
-        site = Site(x, self.y, residual, self.target, self.threads, allocate)
-        return before + algorithm.build(self.problem, variant, site)
+            before.append(self._copy(self.y, residual))
+        site = Site(x, y, residual, self.target, self.threads, allocate)
+        return (*before, *algorithm.build(self.problem, variant, site), *after)
+
+    def _copy(self, x: Operand, y: Operand) -> Call:
+        return copy(x, y, target=self.target, threads=self.threads)
 
     @property
     def in_place(self) -> bool:
@@ -84,6 +106,8 @@ def _problem(network: Network, node: Node) -> ConvProblem:
         int(node.attr("group", 1)),
         node.attr("activation"),
         bool(node.input(3)),
+        network.read_in_place(node.inputs[0], node),
+        network.written_in_place(node.outputs[0]) and not node.input(3),
     )  # fmt: skip
 
 
@@ -134,10 +158,12 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
     if problem.strided:
         shape = (problem.N, problem.C, *_split_size(problem))
         split = network.geometry.layout(_split_key(node), shape, problem.strides, problem.phases)
-    source = network.planar(x)
+    source = network.image(x) if problem.plain_input else network.planar(x)
     residual_operand = network.planar(residual) if residual else None
     if residual and network.replaceable(residual, node) and network.homes[residual].buffer != source.buffer:
         y = network.replace(residual, node.outputs[0])
+    elif problem.plain_output:
+        y = network.result(node.outputs[0])
     else:
         y = network.output(node.outputs[0])
     site = ConvSite(
@@ -145,13 +171,14 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         source,
         y,
         residual_operand,
+        (network.planar_layout(x), network.planar_layout(node.outputs[0])),
         split,
         network.target,
         network.threads,
     )
     choice = choose(node.name or node.outputs[0], site)
     algorithm = ALGORITHMS[choice.algorithm]
-    network.emit(*site.calls(algorithm, choice.variant, network.workspace))
+    network.emit(*site.calls(algorithm, choice.variant, network.workspace, network.temporary))
     network.finish_step(
         node,
         algorithm=choice.algorithm,

@@ -127,6 +127,8 @@ def _bind_outputs(network: Network) -> dict[str, str]:
                 network.constants[name] = constant
             continue
         home = network.homes[name]
+        if network.buffers[home.buffer].source == ("output", name):
+            continue  # written there by its producer
         layout = Plain(network.shape(name))
         shape = layout if isinstance(home.layout, Plain) else Plain(network.image_shape(name))
         target = Operand(network.buffer(layout.bytes, ("output", name)), shape)

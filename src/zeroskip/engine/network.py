@@ -28,12 +28,14 @@ class Network:
     """A bound graph on its way to a plan.
 
     A value lives in one *home*: an operand (planar or plain) or, where Python computes it, an object. Other
-    forms of it are made when a reader asks for them, once.
+    forms of it are made when a reader asks for them, once. With `in_place`, convolutions are given the
+    caller's arrays where that is possible; else those are copied into planes before, out of planes after.
     """
 
     graph: Graph
     target: Target
     threads: int
+    in_place: bool = False
     problems: dict[str, ConvProblem] = field(default_factory=dict)
     geometry: Geometry = field(init=False)
     buffers: list[Buffer] = field(default_factory=list)
@@ -99,6 +101,10 @@ class Network:
         return len(self.buffers) - 1
 
     def workspace(self, size: int) -> int:
+        """A new buffer of `size` bytes for the algorithm of the present step."""
+        return self.temporary(size)
+
+    def temporary(self, size: int) -> int:
         """A new buffer of `size` bytes that only the present step uses."""
         number = self.buffer(size)
         self._touched.append(number)
@@ -119,6 +125,21 @@ class Network:
             whole = self.homes.get(parent) or self.output(parent)
             return self._settle(value, Operand(whole.buffer, layout, whole.offset + channel * layout.plane))
         return self._settle(value, Operand(self.buffer(layout.bytes), layout))
+
+    def read_in_place(self, value: str, node: Node) -> bool:
+        """Whether `node`, a convolution, is given the caller's array for `value`, which it alone reads."""
+        small = 4 * prod(self.shape(value)) <= LARGEST_BUFFER
+        return self.in_place and small and value in self.graph.inputs and self.consumers[value] == [node]
+
+    def written_in_place(self, value: str) -> bool:
+        """Whether the convolution that makes `value` is to write it into the caller's array."""
+        small = 4 * prod(self.shape(value)) <= LARGEST_BUFFER
+        return self.in_place and small and self.graph.outputs.count(value) == 1 and not self.consumers[value]
+
+    def result(self, value: str) -> Operand:
+        """The caller's array for `value`, which the present node is to write."""
+        layout = Plain(self.image_shape(value))
+        return self._settle(value, Operand(self.buffer(layout.bytes, ("output", value)), layout))
 
     def replaceable(self, value: str, node: Node) -> bool:
         """Whether `node`, its last reader, may write its output where the value, and nothing else, is."""

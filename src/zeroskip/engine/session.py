@@ -285,7 +285,7 @@ class InferenceSession:
             return found
 
     def _make_plan(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Plan:
-        network = Network(self._bound(shapes, numbers), self._target, self._threads)
+        network = Network(self._bound(shapes, numbers), self._target, self._threads, in_place=True)
         limit = memory_limit()
         check_size(network, limit)
         selector = Selector(self._target, self._threads, self.options.algorithm, self.options.prefer)
@@ -313,7 +313,9 @@ class InferenceSession:
                 tune = False
                 del plan
                 selector.layers.clear()
-                network = Network(network.graph, self._target, self._threads, network.problems)
+                network = Network(
+                    network.graph, self._target, self._threads, in_place=True, problems=network.problems
+                )
                 plan = lower(network, choose, forced, release=True)
         except MemoryError as error:
             name = self._declared.name or "the network"
