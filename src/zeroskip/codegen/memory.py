@@ -13,11 +13,19 @@ class Memory(Values):
 
     def arg(self, slot: int) -> Expr:
         """The kernel's integer argument `slot`."""
-        return self._load_typed(self.args + 8 * slot, I64, 8)
+        return self._argument(slot, I64)
 
     def pointer(self, slot: int) -> Expr:
         """The kernel's pointer argument `slot`."""
-        return self._load_typed(self.args + 8 * slot, PTR, 8)
+        return self._argument(slot, PTR)
+
+    def _argument(self, slot: int, kind: ir.Type) -> Expr:
+        """Arguments are loaded once, where the function begins: no pass of LLVM has to move them out of loops."""
+        key = (slot, kind == PTR)
+        if key not in self._arguments:
+            with self.ir.goto_entry_block():
+                self._arguments[key] = self._load_typed(self.args + 8 * slot, kind, 8)
+        return self._arguments[key]
 
     def _load_typed(self, pointer: Expr, kind: ir.Type, align: int) -> Expr:
         return Expr(self, self.ir.load(pointer.value, typ=kind, align=align))

@@ -26,6 +26,7 @@ class Values:
         self.function = function
         self.ir = ir.IRBuilder(function.append_basic_block("entry"))
         self.args, self.task, self.thread = (Expr(self, value) for value in function.args)
+        self._arguments: dict[tuple[int, bool], Expr] = {}
 
     def like(self, value: Operand, model: Expr) -> Expr:
         """`value` as an expression of `model`'s type; scalars are splat over vectors."""
@@ -40,13 +41,14 @@ class Values:
 
     def vector(self, value: float = 0.0) -> Expr:
         """A vector of the target's width filled with a float constant."""
-        return Expr(self, ir.Constant(self.vec, [_float32(value)] * self.lanes))
+        lanes = [_float32(value)] * self.lanes if value else None
+        return Expr(self, ir.Constant(self.vec, lanes))
 
     def splat(self, scalar: Expr, lanes: int | None = None) -> Expr:
         """A vector whose lanes all hold `scalar`."""
         vector = ir.VectorType(scalar.type, lanes or self.lanes)
         one = self.ir.insert_element(ir.Constant(vector, ir.Undefined), scalar.value, ir.Constant(I32, 0))
-        mask = ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count)
+        mask = ir.Constant(ir.VectorType(I32, vector.count), None)  # zeros, in few letters
         return Expr(self, self.ir.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask))
 
     def lane_numbers(self) -> Expr:
