@@ -20,7 +20,7 @@ class Memory(Values):
         return self._argument(slot, PTR)
 
     def _argument(self, slot: int, kind: ir.Type) -> Expr:
-        """Arguments are loaded once, where the function begins: no pass of LLVM has to move them out of loops."""
+        """Arguments are loaded once, where the function begins: LLVM has none to move out of loops."""
         key = (slot, kind == PTR)
         if key not in self._arguments:
             with self.ir.goto_entry_block():

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 
 from llvmlite import ir
 
 from zeroskip.codegen.expr import F32, I8, I32, I64, PTR, VOID, Combine, Expr, Operand, Var
 from zeroskip.codegen.target import Target
+
+
+@cache
+def _lanes(numbers: tuple[int, ...]) -> ir.Constant:
+    """A constant vector of 32-bit integers, made once: llvmlite formats each constant anew."""
+    return ir.Constant(ir.VectorType(I32, len(numbers)), list(numbers))
 
 
 class Values:
@@ -47,13 +54,13 @@ class Values:
     def splat(self, scalar: Expr, lanes: int | None = None) -> Expr:
         """A vector whose lanes all hold `scalar`."""
         vector = ir.VectorType(scalar.type, lanes or self.lanes)
-        one = self.ir.insert_element(ir.Constant(vector, ir.Undefined), scalar.value, ir.Constant(I32, 0))
-        mask = ir.Constant(ir.VectorType(I32, vector.count), None)  # zeros, in few letters
-        return Expr(self, self.ir.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask))
+        undefined = ir.Constant(vector, ir.Undefined)
+        one = self.ir.insert_element(undefined, scalar.value, ir.Constant(I32, 0))
+        return Expr(self, self.ir.shuffle_vector(one, undefined, _lanes((0,) * vector.count)))
 
     def lane_numbers(self) -> Expr:
         """The vector 0, 1, 2 ... as 32-bit integers."""
-        return Expr(self, ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes))))
+        return Expr(self, _lanes(tuple(range(self.lanes))))
 
     def var(self, initial: Expr) -> Var:
         """A mutable local."""
@@ -83,8 +90,7 @@ class Values:
 
     def shuffle(self, low: Expr, high: Expr, indices: Sequence[int]) -> Expr:
         """Lanes picked from the concatenation of two vectors."""
-        mask = ir.Constant(ir.VectorType(I32, len(indices)), list(indices))
-        return Expr(self, self.ir.shuffle_vector(low.value, high.value, mask))
+        return Expr(self, self.ir.shuffle_vector(low.value, high.value, _lanes(tuple(indices))))
 
     def _declare(self, name: str, kind: ir.FunctionType) -> ir.Function:
         found = self.module.globals.get(name)

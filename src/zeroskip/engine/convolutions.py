@@ -17,7 +17,10 @@ from zeroskip.ops.copy import copy
 
 @dataclass(frozen=True, eq=False)
 class ConvSite:
-    """A convolution in its network: the problem, operands, and the layout of the input split by strides."""
+    """A convolution in its network: the problem, operands, and the layout of the input split by strides.
+
+    So many calls come `before` its own in its step: they bring its operands into these layouts.
+    """
 
     problem: ConvProblem
     x: Operand
@@ -26,6 +29,7 @@ class ConvSite:
     split: Planar | None
     target: Target
     threads: int
+    before: int = 0
 
     def calls(self, algorithm: Algorithm, variant: str, allocate: Callable[[int], int]) -> tuple[Call, ...]:
         """The kernel calls of one variant; `allocate` makes buffers of so many bytes."""
@@ -148,6 +152,7 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         split,
         network.target,
         network.threads,
+        network.emitted,
     )
     choice = choose(node.name or node.outputs[0], site)
     algorithm = ALGORITHMS[choice.algorithm]

@@ -221,6 +221,11 @@ class Network:
         """Add calls to the present step."""
         self._calls.extend(calls)
 
+    @property
+    def emitted(self) -> int:
+        """How many calls the present step has so far."""
+        return len(self._calls)
+
     def finish_step(self, node: Node, **facts: Any) -> None:
         """Close the present step, which did the work of `node`."""
         if self._calls:
@@ -228,7 +233,7 @@ class Network:
                 Step(
                     node.name or node.outputs[0],
                     node.op,
-                    tuple(self.weights.gather(call) for call in self._calls),
+                    tuple(self.weights.gather(c) if isinstance(c, Call) else c for c in self._calls),
                     tuple(dict.fromkeys(self._touched)),
                     **facts,
                 )

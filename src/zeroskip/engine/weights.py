@@ -13,7 +13,7 @@ import numpy as np
 from zeroskip.codegen import Call
 from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.engine.memory import allocate
-from zeroskip.engine.plan import Array, PythonCall
+from zeroskip.engine.plan import Array
 
 FIRST, GROWTH, LARGEST = 64 << 10, 8, 64 << 20
 """Bytes of the first chunk, how many times larger the next is, and of the largest. What is left over at a
@@ -30,10 +30,8 @@ class Weights:
     _used: int = 0
     _moved: dict[int, tuple[Array, Array]] = field(default_factory=dict)
 
-    def gather(self, call: Call | PythonCall) -> Call | PythonCall:
+    def gather(self, call: Call) -> Call:
         """The call with its constant arrays moved here, small ones that several calls share once."""
-        if not isinstance(call, Call):
-            return call
         arguments = tuple(self._place(a) if isinstance(a, np.ndarray) else a for a in call.arguments)
         return replace(call, arguments=arguments)
 
