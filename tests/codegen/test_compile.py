@@ -1,9 +1,9 @@
-"""From text to code: one at a time, many in helper processes, and what goes wrong on the way."""
+"""From text to code: now or in the background, and what goes wrong on the way."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import gc
+import os
 import threading
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from zeroskip.codegen import assembly, load, resolve
 from zeroskip.codegen import compile as compiler
-from zeroskip.codegen.compile import compile_text, split_messages
+from zeroskip.codegen.compile import begin, compile_text
 from zeroskip.errors import ZeroskipError
 
 
@@ -54,53 +54,42 @@ def test_assembly_names_the_kernel(host):
     assert "three" in assembly(host.kernel(constant(3), "three"), host.target)
 
 
-@pytest.fixture
-def helped(monkeypatch):
-    """As if there were three processors and helpers were cheap; how many were started."""
-    started = []
-    real = compiler._start_helper
-
-    def counting(texts, target):
-        started.append(len(texts))
-        return real(texts, target)
-
-    monkeypatch.setattr(compiler, "KERNELS_PER_HELPER", 2)
-    monkeypatch.setattr(compiler.os, "cpu_count", lambda: 3)
-    monkeypatch.setattr(compiler, "_start_helper", counting)
-    return started
-
-
-def test_many_kernels_share_helpers(host, helped):
+def test_what_was_begun_is_loaded(host):
     kernels = [host.kernel(constant(100 + i)) for i in range(7)]
-    load(kernels, host.target)
-    assert helped == [2, 2]
+    begin(kernels[:5], host.target)
+    begin(kernels[:5], host.target)
     assert results(host, kernels) == list(range(100, 107))
+    assert not any((host.target.key, kernel.name) in compiler._coming for kernel in kernels)
 
 
-@pytest.mark.parametrize("failure", ["dies", "stops half-way", "talks nonsense"])
-def test_helpers_that_fail_are_made_up_for(host, helped, monkeypatch, failure):
-    real = subprocess.Popen
-    code = {
-        "dies": "raise SystemExit(3)",
-        "stops half-way": "import os; os.write(1, (5).to_bytes(8, 'little') + b'abc')",
-        "talks nonsense": "import os; os.write(1, b'?' * 7)",
-    }[failure]
-
-    def broken(command, **options):
-        assert command[1:3] == ["-m", "zeroskip.codegen.helper"]
-        return real([sys.executable, "-c", code], **options)
-
-    monkeypatch.setattr(compiler.subprocess, "Popen", broken)
-    kernels = [host.kernel(constant(200 + i)) for i in range(6)]
-    assert results(host, kernels) == list(range(200, 206))
-    load(kernels, host.target)
+def test_invalid_code_is_reported_where_it_is_loaded(host, monkeypatch):
+    bad, good = host.kernel(constant(200)), host.kernel(constant(201))
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler.Kernel, "text", lambda kernel, target: "define void @f() { ret i32 0 }")
+        begin([bad], host.target)
+    with pytest.raises(ZeroskipError, match="not valid LLVM IR"):
+        load([bad], host.target)
+    assert results(host, [good, bad]) == [201, 200], "later it is compiled anew"
 
 
-def test_messages_are_whole_or_dropped():
-    stream = b"".join(len(m).to_bytes(8, "little") + m for m in (b"one", b"", b"three"))
-    assert list(split_messages(stream)) == [b"one", b"", b"three"]
-    for cut in range(1, 8 + 5):
-        assert list(split_messages(stream[:-cut])) == [b"one", b""]
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_compiles_too(host):
+    load([host.kernel(constant(400))], host.target)
+    kernel = host.kernel(constant(401))
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if results(host, [kernel]) == [401] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_writing_kernels_leaves_the_garbage_collector_as_it_was(host):
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            load([host.kernel(constant(500 + enabled))], host.target)
+            assert gc.isenabled() is enabled
+        finally:
+            gc.enable()
 
 
 def test_several_threads_load_the_same_kernels(host):

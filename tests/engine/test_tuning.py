@@ -8,13 +8,16 @@ import subprocess
 import sys
 import warnings
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from zeroskip.codegen import compile as compilation
 from zeroskip.engine import InferenceSession, SessionOptions
-from zeroskip.engine.selection import Tuner
+from zeroskip.engine.plan import Candidate
+from zeroskip.engine.selection import contender
+from zeroskip.engine.tuning import Stable
 from zeroskip.errors import CacheWarning
 
 TUNED = SessionOptions(tune=True)
@@ -185,26 +188,109 @@ def test_a_locked_store_is_waited_for_then_done_without(cache, answer, monkeypat
     assert rows(cache)
 
 
-def test_interrupted_tuning_keeps_what_was_measured(cache, answer, networks, monkeypatch):
+@pytest.fixture
+def packed(monkeypatch):
+    """The layers and variants that were made ready to be measured, in order."""
+    made, real = [], Stable.entrants
+
+    def entrants(self, chosen, *rest):
+        made.extend((layer.name, c.algorithm, c.variant) for layer, c in chosen)
+        return real(self, chosen, *rest)
+
+    monkeypatch.setattr(Stable, "entrants", entrants)
+    return made
+
+
+@pytest.mark.parametrize("candidates", [1, 5, 12])
+def test_interrupted_tuning_keeps_what_was_measured(cache, answer, networks, packed, candidates):
     answer()
-    before, model, measured = rows(cache), networks.small(seed=5, size=20), []
+    before, model = rows(cache), networks.small(seed=5, size=20)
+    packed.clear()
 
     def interrupt(done, total, name):
-        raise KeyboardInterrupt
+        if done > candidates:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         InferenceSession(model, SessionOptions(tune=True, progress=interrupt))
     after = rows(cache)
-    assert len(after) == len(before) + 1 and set(before) <= set(after), "the first layer was measured"
+    unfinished = [json.loads(after[key]) for key in after.keys() - before.keys()]
+    measured = {(c["algorithm"], c["variant"]) for found in unfinished for c in found}
+    heats = len(packed) - len(packed) % 2 - 2  # of the two layers; the last one ran no more
+    assert sum(map(len, unfinished)) >= max(0, heats)
+    untuned = InferenceSession(model)
+    assert {step.how for step in convolutions(untuned)} == {"predicted"}, "other candidates may be faster"
+    packed.clear()
+    tuned = InferenceSession(model, TUNED)
+    assert {step.how for step in convolutions(tuned)} == {"measured"}
+    twice = [name for name in packed if name[1:] in measured]
+    assert len(twice) <= 2 * 3 + len(measured), "finals, and what only the other layer had measured"
+    assert len(rows(cache)) == len(before) + 2, "nothing is unfinished any more"
 
-    def watch(self, layer, external):
-        measured.append(layer.name)
-        return measure(self, layer, external)
 
-    measure = Tuner._measure_layer
-    monkeypatch.setattr(Tuner, "_measure_layer", watch)
-    InferenceSession(model, SessionOptions(tune=True))
-    assert measured == ["second"], "tuning goes on where it ended"
+def test_an_interrupted_tuning_is_continued(cache, networks, packed, monkeypatch):
+    """With all measured, only finals are left."""
+    model = networks.small(seed=6)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zeroskip.engine.tuning.Tuner._finals", lambda self, packed: interrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        InferenceSession(model, TUNED)
+    assert packed
+    packed.clear()
+    with pytest.raises(KeyboardInterrupt):
+        InferenceSession(model, TUNED)
+    assert not packed
+
+
+def test_progress_only_grows(cache, networks):
+    seen = []
+    InferenceSession(
+        networks.small(), SessionOptions(tune=True, progress=lambda *report: seen.append(report[:2]))
+    )
+    totals = {total for _, total in seen}
+    counts = [done for done, _ in seen]
+    assert len(totals) == 1 and counts == sorted(counts) and counts[-1] == max(totals)
+
+
+def candidate(algorithm, variant, cycles, microseconds=None):
+    return Candidate(algorithm, variant, microseconds, cycles)
+
+
+RACE = (
+    candidate("sparse_direct", "1x14", 100),
+    candidate("sparse_direct", "1x8", 110),
+    candidate("sparse_direct", "1x4", 190),
+    candidate("sparse_direct", "1x6", 195),
+    candidate("direct", "8x3", 150),
+    candidate("direct", "6x4", 160),
+    candidate("im2col", "8x3", 900),
+)
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        ({}, "1x14"),
+        ({"1x14": 10}, "1x8"),
+        ({"1x14": 10, "1x8": 11}, "8x3"),  # of each kind the first
+        ({"1x14": 10, "1x8": 11, "8x3": 14}, "6x4"),  # and the second
+        ({"1x14": 10, "1x8": 11, "8x3": 16}, None),  # unless the first was far behind
+        ({"1x14": 10, "1x8": 5.5, "8x3": 16}, None),
+        ({"1x14": 19, "1x8": 6, "8x3": 20}, None),  # 1x4 would take 10.4
+        ({"1x14": 6, "1x8": 11, "8x3": 6.5, "6x4": 9}, None),
+        ({"1x14": 10, "1x8": 11, "8x3": 15, "6x4": 16}, None),
+        ({"1x14": 20, "1x8": 10, "8x3": 14.5, "6x4": 17}, None),
+    ],
+)
+def test_who_is_measured_next(measured, expected):
+    """A variant is expected to be as much slower than predicted as others of its kind were."""
+    done = [replace(c, microseconds=measured[c.variant]) for c in RACE if c.variant in measured]
+    found = contender(RACE, [c for c in done if c.algorithm != "im2col"])
+    assert (found and found.variant) == expected
 
 
 PROCESS = """

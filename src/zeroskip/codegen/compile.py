@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -16,9 +16,6 @@ from zeroskip.codegen import cache as disk
 from zeroskip.codegen.builder import Builder
 from zeroskip.codegen.target import Target, resolve, runs_here
 from zeroskip.errors import InputError, ZeroskipError
-
-# Starting a helper process costs about as much as compiling this many kernels (0.25 s against 25 ms each).
-KERNELS_PER_HELPER = 12
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,26 @@ class Kernel:
 
 
 _loaded: dict[tuple[str, str], int] = {}
+_coming: dict[tuple[str, str], Future[bytes]] = {}
 _keep_alive: list[object] = []
 _lock = threading.Lock()
+
+
+def begin(kernels: Iterable[Kernel], target: Target) -> None:
+    """Have kernels compiled in the background, to be loaded later: LLVM works beside Python, in one thread.
+
+    Writing a kernel's IR takes Python about as long as compiling it takes LLVM, so one thread is enough.
+    """
+    with _lock:
+        for kernel in kernels:
+            key = (target.key, kernel.name)
+            if key in _loaded or key in _coming:
+                continue
+            body = disk.read(disk.key(kernel.name, target))
+            if body is not None:
+                _loaded[key] = _link(kernel.name, body)
+            else:
+                _coming[key] = _background().submit(compile_text, _text(kernel, target), target)
 
 
 def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
@@ -48,76 +63,43 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
     if not runs_here(target):
         raise InputError(f"target {target.name!r} cannot run on this machine ({resolve().cpu}); use 'host'")
     wanted = {kernel.name: kernel for kernel in kernels}
+    begin(wanted.values(), target)
     with _lock:
-        missing = [kernel for name, kernel in wanted.items() if (target.key, name) not in _loaded]
-        for name, body in _objects(missing, target).items():
-            _loaded[target.key, name] = _link(name, body)
+        for name in wanted:
+            coming = _coming.pop((target.key, name), None)
+            if coming is not None:
+                body = coming.result()
+                disk.write(disk.key(name, target), body)
+                _loaded[target.key, name] = _link(name, body)
     return {name: _loaded[target.key, name] for name in wanted}
 
 
-def _objects(kernels: list[Kernel], target: Target) -> dict[str, bytes]:
-    keys = {kernel.name: disk.key(kernel.name, target) for kernel in kernels}
-    found = {name: body for name in keys if (body := disk.read(keys[name])) is not None}
-    texts = {kernel.name: kernel.text(target) for kernel in kernels if kernel.name not in found}
-    for name, body in _compile_all(list(texts.values()), list(texts), target).items():
-        disk.write(keys[name], body)
-        found[name] = body
-    return found
-
-
-def _compile_all(texts: list[str], names: list[str], target: Target) -> dict[str, bytes]:
-    """Compile here and, when there is enough to do, in helper processes (LLVM's binding holds one lock)."""
-    helpers = min((os.cpu_count() or 1) - 1, len(texts) // KERNELS_PER_HELPER)
-    shares = [list(range(start, len(texts), helpers + 1)) for start in range(helpers + 1)]
-    running = [(share, _start_helper([texts[i] for i in share], target)) for share in shares[1:]]
-    bodies = {names[i]: compile_text(texts[i], target) for i in shares[0]}
-    for share, helper in running:
-        bodies |= {names[i]: body for i, body in zip(share, _collect(helper, len(share)), strict=False)}
-    return {
-        name: bodies.get(name) or compile_text(text, target) for name, text in zip(names, texts, strict=True)
-    }
-
-
-def _start_helper(texts: list[str], target: Target) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "zeroskip.codegen.helper", target.name]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    helper = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-    )
-    assert helper.stdin is not None
-    message = b"".join(len(text.encode()).to_bytes(8, "little") + text.encode() for text in texts)
-    threading.Thread(target=_feed, args=(helper, message), daemon=True).start()
-    return helper
-
-
-def _feed(helper: subprocess.Popen[bytes], message: bytes) -> None:
-    assert helper.stdin is not None
+def _text(kernel: Kernel, target: Target) -> str:
+    """The kernel's IR. While it is written its many objects live: to look for dead ones took 40 % longer."""
+    collecting = gc.isenabled()
+    gc.disable()
     try:
-        helper.stdin.write(message)
-        helper.stdin.close()
-    except OSError:
-        pass  # the helper died: what it did not send back is compiled here
+        text = kernel.text(target)
+        gc.collect(0)  # they are full of cycles
+    finally:
+        if collecting:
+            gc.enable()
+    return text
 
 
-def _collect(helper: subprocess.Popen[bytes], count: int) -> list[bytes]:
-    """The objects a helper sent back; fewer than `count` where it failed."""
-    assert helper.stdout is not None
-    with helper.stdout:
-        output = helper.stdout.read()
-    helper.wait()
-    bodies = list(split_messages(output))
-    return bodies[:count]
+@cache
+def _background() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "zeroskip-compile")
 
 
-def split_messages(stream: bytes) -> Iterable[bytes]:
-    """The length-prefixed messages in `stream`; a truncated last one is dropped."""
-    at = 0
-    while at + 8 <= len(stream):
-        size = int.from_bytes(stream[at : at + 8], "little")
-        if at + 8 + size > len(stream):
-            return
-        yield stream[at + 8 : at + 8 + size]
-        at += 8 + size
+def _forget_background() -> None:
+    """A forked child has no thread of its parent's."""
+    _background.cache_clear()
+    _coming.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_background)
 
 
 @cache
@@ -134,12 +116,16 @@ def _optimised(text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
         module.verify()
     except RuntimeError as error:
         raise ZeroskipError(f"generated code is not valid LLVM IR: {error}\n{text}") from error
-    # The kernels say themselves what is unrolled and what is a vector.
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    llvm.create_pass_builder(machine, options).getModulePassManager().run(
-        module, llvm.create_pass_builder(machine, options)
-    )
+    # Kernels say themselves what is unrolled, what is a vector, and what is done before a loop. These passes
+    # take a twentieth of the time of LLVM's second level; what they make runs as fast (five networks, 1 %).
+    passes = llvm.create_new_function_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
     return module
 
 

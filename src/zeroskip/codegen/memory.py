@@ -20,10 +20,12 @@ class Memory(Values):
         return self._argument(slot, PTR)
 
     def _argument(self, slot: int, kind: ir.Type) -> Expr:
-        """An argument never changes: without being told, LLVM loads it again after every store."""
-        value = self._load_typed(self.args + 8 * slot, kind, 8)
-        value.value.set_metadata("invariant.load", self.module.add_metadata([]))
-        return value
+        """Arguments are loaded once, where the function begins: LLVM has none to move out of loops."""
+        key = (slot, kind == PTR)
+        if key not in self._arguments:
+            with self.ir.goto_entry_block():
+                self._arguments[key] = self._load_typed(self.args + 8 * slot, kind, 8)
+        return self._arguments[key]
 
     def _load_typed(self, pointer: Expr, kind: ir.Type, align: int) -> Expr:
         return Expr(self, self.ir.load(pointer.value, typ=kind, align=align))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 
 from llvmlite import ir
 
 from zeroskip.codegen.expr import F32, I8, I32, I64, PTR, VOID, Combine, Expr, Operand, Var
 from zeroskip.codegen.target import Target
+
+
+@cache
+def _lanes(numbers: tuple[int, ...]) -> ir.Constant:
+    """A constant vector of 32-bit integers, made once: llvmlite formats each constant anew."""
+    return ir.Constant(ir.VectorType(I32, len(numbers)), list(numbers))
 
 
 class Values:
@@ -26,6 +33,7 @@ class Values:
         self.function = function
         self.ir = ir.IRBuilder(function.append_basic_block("entry"))
         self.args, self.task, self.thread = (Expr(self, value) for value in function.args)
+        self._arguments: dict[tuple[int, bool], Expr] = {}
 
     def like(self, value: Operand, model: Expr) -> Expr:
         """`value` as an expression of `model`'s type; scalars are splat over vectors."""
@@ -40,18 +48,19 @@ class Values:
 
     def vector(self, value: float = 0.0) -> Expr:
         """A vector of the target's width filled with a float constant."""
-        return Expr(self, ir.Constant(self.vec, [_float32(value)] * self.lanes))
+        lanes = [_float32(value)] * self.lanes if value else None
+        return Expr(self, ir.Constant(self.vec, lanes))
 
     def splat(self, scalar: Expr, lanes: int | None = None) -> Expr:
         """A vector whose lanes all hold `scalar`."""
         vector = ir.VectorType(scalar.type, lanes or self.lanes)
-        one = self.ir.insert_element(ir.Constant(vector, ir.Undefined), scalar.value, ir.Constant(I32, 0))
-        mask = ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count)
-        return Expr(self, self.ir.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask))
+        undefined = ir.Constant(vector, ir.Undefined)
+        one = self.ir.insert_element(undefined, scalar.value, ir.Constant(I32, 0))
+        return Expr(self, self.ir.shuffle_vector(one, undefined, _lanes((0,) * vector.count)))
 
     def lane_numbers(self) -> Expr:
         """The vector 0, 1, 2 ... as 32-bit integers."""
-        return Expr(self, ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes))))
+        return Expr(self, _lanes(tuple(range(self.lanes))))
 
     def var(self, initial: Expr) -> Var:
         """A mutable local."""
@@ -81,8 +90,7 @@ class Values:
 
     def shuffle(self, low: Expr, high: Expr, indices: Sequence[int]) -> Expr:
         """Lanes picked from the concatenation of two vectors."""
-        mask = ir.Constant(ir.VectorType(I32, len(indices)), list(indices))
-        return Expr(self, self.ir.shuffle_vector(low.value, high.value, mask))
+        return Expr(self, self.ir.shuffle_vector(low.value, high.value, _lanes(tuple(indices))))
 
     def _declare(self, name: str, kind: ir.FunctionType) -> ir.Function:
         found = self.module.globals.get(name)

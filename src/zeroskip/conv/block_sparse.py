@@ -11,7 +11,7 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.tap_cost import shifted_variants, tap_cycles
+from zeroskip.conv.tap_cost import plain_variants, shifted_variants, tap_cycles
 
 TILES = {32: ((2, 9), (2, 6), (4, 6), (4, 4), (8, 3)), 16: ((2, 4), (4, 3), (8, 1))}
 # Shifted panels are for blocks of 2: larger ones are not bound by loads.
@@ -27,9 +27,8 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    channels, per_group = problem.C // problem.groups, problem.K // problem.groups
-    tiles = [t for t in TILES[target.registers] if t[0] <= per_group]
-    plain = [taps.Variant(mr, nv, segment) for mr, nv in tiles for segment in SEGMENTS if segment < channels]
+    tiles = [t for t in TILES[target.registers] if t[0] <= problem.K // problem.groups]
+    plain = plain_variants(problem, tiles, SEGMENTS, target)
     shifted = shifted_variants(problem, 2, SHIFTED_WIDTHS[target.registers], target)
     return [str(variant) for variant in plain + shifted]
 

@@ -11,7 +11,7 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.tap_cost import tap_cycles
+from zeroskip.conv.tap_cost import plain_variants, tap_cycles
 
 # (MR, NV): all accumulators, the NV inputs and one weight must fit the registers.
 TILES = {32: ((8, 3), (6, 4), (12, 2), (4, 6), (2, 9), (1, 14), (1, 8)), 16: ((4, 3), (6, 2), (2, 4), (1, 8))}
@@ -23,11 +23,7 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    channels = problem.C // problem.groups
-    tiles = TILES[target.registers]
-    return [
-        str(taps.Variant(mr, nv, segment)) for mr, nv in tiles for segment in SEGMENTS if segment < channels
-    ]
+    return [str(v) for v in plain_variants(problem, TILES[target.registers], SEGMENTS, target)]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:

@@ -10,7 +10,7 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.tap_cost import TAPS_PER_SEGMENT, shifted_variants, tap_cycles
+from zeroskip.conv.tap_cost import TAPS_PER_SEGMENT, plain_variants, shifted_variants, tap_cycles
 
 WIDTHS = {32: (4, 6, 8, 10, 14), 16: (4, 6, 8, 10)}
 # Low shifted panels leave more channels in the first cache, high ones read fewer weights.
@@ -23,10 +23,9 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    channels = problem.C // problem.groups
     per_channel = problem.density * problem.R * problem.S
-    segments = [s for s in SEGMENTS if s < channels and (s == 0 or s * per_channel >= TAPS_PER_SEGMENT)]
-    plain = [taps.Variant(1, nv, segment) for nv in WIDTHS[target.registers] for segment in segments]
+    segments = [s for s in SEGMENTS if s == 0 or s * per_channel >= TAPS_PER_SEGMENT]
+    plain = plain_variants(problem, [(1, nv) for nv in WIDTHS[target.registers]], segments, target)
     shifted = shifted_variants(problem, 1, SHIFTED_WIDTHS[target.registers], target)
     return [str(variant) for variant in plain + shifted]
 

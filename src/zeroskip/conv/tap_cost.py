@@ -31,6 +31,18 @@ def pixel_vectors(problem: ConvProblem, target: Target) -> int:
     return -(-problem.N * problem.P * pitch // target.lanes)
 
 
+def plain_variants(
+    problem: ConvProblem, tiles: Sequence[tuple[int, int]], segments: Sequence[int], target: Target
+) -> list[Variant]:
+    """Tiles (MR, NV) with segments of so many input channels, where these are fewer than there are (0: all).
+
+    Of the widths NV that cut a plane into equally many panels, which are then equal, one is enough.
+    """
+    vectors, channels = pixel_vectors(problem, target), problem.C // problem.groups
+    distinct = {(mr, Panels(vectors, nv).count): (mr, nv) for mr, nv in tiles}.values()
+    return [Variant(mr, nv, segment) for mr, nv in distinct for segment in segments if segment < channels]
+
+
 def shifted_shape(problem: ConvProblem, target: Target) -> tuple[int, int]:
     """Panels of a layer side by side, and the vectors of one below each other, if shifted."""
     pitch = (problem.W + problem.pads[1]) * problem.strides[0]

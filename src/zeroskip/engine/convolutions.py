@@ -21,7 +21,8 @@ Allocate = Callable[[int], int]
 class ConvSite:
     """A convolution in its network: the problem and its operands, as planes or plain, where they are.
 
-    `planes` are the layouts of input and output as planes, `split` that of the input split by strides.
+    `planes` are the layouts of input and output as planes, `split` that of the input split by strides. So
+    many calls come `before` the algorithm's own in its step: they bring its operands into these layouts.
     """
 
     problem: ConvProblem
@@ -32,6 +33,7 @@ class ConvSite:
     split: Planar | None
     target: Target
     threads: int
+    before: int = 0
 
     def calls(
         self, algorithm: Algorithm, variant: str, allocate: Allocate, planes: Allocate | None = None
@@ -175,6 +177,7 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         split,
         network.target,
         network.threads,
+        network.emitted,
     )
     choice = choose(node.name or node.outputs[0], site)
     algorithm = ALGORITHMS[choice.algorithm]

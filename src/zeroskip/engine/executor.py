@@ -72,7 +72,6 @@ class Context:
         self.bases = {buffer: start + offset for buffer, offset in plan.offsets.items()}
         self._scratch = allocate(plan.workspace_bytes)
         self._extra: list[Array] = []
-        self._added: dict[int, Array] = {}
         self.external = {
             buffer.source: number for number, buffer in enumerate(plan.buffers) if buffer.source is not None
         }
@@ -86,12 +85,6 @@ class Context:
             self._extra.append(self._scratch)  # programs made before still point to it
             self._scratch = allocate(wanted)
         return int(self._scratch.ctypes.data)
-
-    def add_buffer(self, number: int, size: int) -> None:
-        """Memory for a buffer that is not in the plan (a candidate's); a smaller one of its number goes."""
-        if number not in self._added or self._added[number].nbytes < size:
-            self._added[number] = allocate(size)
-        self.bases[number] = int(self._added[number].ctypes.data)
 
     def memory(self, operand: Operand) -> Array:
         """A tensor's memory as 64-bit integers; empty where the plan does not place it."""

@@ -242,14 +242,20 @@ class Network:
         """Add calls to the present step."""
         self._calls.extend(calls)
 
+    @property
+    def emitted(self) -> int:
+        """How many calls the present step has so far."""
+        return len(self._calls)
+
     def finish_step(self, node: Node, **facts: Any) -> None:
         """Close the present step, which did the work of `node`."""
         if self._calls:
+            moved = iter(self.weights.gather(call for call in self._calls if isinstance(call, Call)))
             self.steps.append(
                 Step(
                     node.name or node.outputs[0],
                     node.op,
-                    self.weights.gather(self._calls),
+                    tuple(next(moved) if isinstance(call, Call) else call for call in self._calls),
                     tuple(dict.fromkeys(self._touched)),
                     **facts,
                 )

@@ -1,21 +1,15 @@
-"""Choosing each convolution's algorithm: drop what refuses, predict, measure on the real data, remember."""
+"""Choosing each convolution's algorithm: drop what refuses, predict, take the fastest of the measured."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from zeroskip.codegen import Kernel, Target, load
-from zeroskip.codegen.runtime import ThreadPool
+from zeroskip.codegen import Target
 from zeroskip.conv import ALGORITHMS, Algorithm, ConvProblem, find
 from zeroskip.engine import store
 from zeroskip.engine.convolutions import Choice, ConvSite
-from zeroskip.engine.executor import Context, Program
-from zeroskip.engine.plan import Array, Candidate
+from zeroskip.engine.plan import Candidate
 from zeroskip.errors import AlgorithmError
 
 # A variant predicted slower than the best by this factor is not measured; the model errs by less than this.
@@ -23,13 +17,10 @@ HOPELESS = 2.0
 MEASURED_AT_MOST = 10
 # Cycles a float between plain arrays and planes: 64x56x56 in and 64x54x54 out take 64 us.
 CONVERSION = 0.7
-REPEATS = 5
-LEAST_SECONDS = 300e-6
-# A candidate whose first run takes so many times as long as the best one's runs is not run again.
-BEATEN = 1.5
-# Between two runs of a layer in its network, as many bytes pass through the caches as the network has; more
-# than the largest of them leave nothing behind.
-SWEPT_AT_LEAST, SWEPT_AT_MOST = 2 << 20, 32 << 20
+# Of each kind of candidates so many are tried, unless the first is beaten by this factor; another one if it
+# would come within the last factor of the layer's best, were it as much slower than predicted as its kind. So
+# half of those above are measured, and the layers of five networks take 0.6 % longer.
+TRIED, BEATEN, PROMISING = 2, 1.5, 1.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,25 +61,26 @@ class Selector:
             return [find(self.prefer)]
         return list(ALGORITHMS.values())
 
-    def measured(
-        self, key: store.LayerKey, rows: Sequence[Algorithm], problem: ConvProblem
-    ) -> list[Candidate]:
-        """What the store knows of this convolution; entries that name no variant of today are ignored."""
-        known = self.known.get(key.text, ())
-        names = {candidate.algorithm for candidate in known}
-        variants = {row.name: row.variants(problem, self.target) for row in rows if row.name in names}
-        return [c for c in known if c.microseconds is not None and c.variant in variants.get(c.algorithm, ())]
+    def measured(self, problem: ConvProblem) -> list[Candidate]:
+        """What the store knows of this convolution."""
+        return self.current(self.known.get(self.key(problem).text, ()), problem)
+
+    def current(self, entries: Sequence[Candidate], problem: ConvProblem) -> list[Candidate]:
+        """The measured ones among remembered candidates that are still variants of an algorithm."""
+        names = {candidate.algorithm for candidate in entries}
+        rows = [row for row in self.rows(problem) if row.name in names]
+        variants = {row.name: row.variants(problem, self.target) for row in rows}
+        there = [c for c in entries if c.variant in variants.get(c.algorithm, ())]
+        return [c for c in there if c.microseconds is not None]
 
     def choose(self, name: str, site: ConvSite) -> Choice:
         """The fastest known variant of the layer, else the one predicted fastest without guesses."""
         rows = self.rows(site.problem)
         key = self.key(site.problem)
-        measured = self.measured(key, rows, site.problem)
+        measured = self.measured(site.problem)
         if measured:
-            best = min(measured, key=_microseconds)
-            candidates = tuple(sorted(measured, key=_microseconds)) + refusals(
-                rows, site.problem, self.target
-            )
+            best = min(measured, key=microseconds)
+            candidates = tuple(sorted(measured, key=microseconds)) + refusals(rows, site.problem, self.target)
             return Choice(best.algorithm, best.variant, "measured", candidates)
         candidates = predict(rows, site.problem, self.target)
         possible = [c for c in candidates if not c.reason]
@@ -105,7 +97,8 @@ def _certain(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
     return [c for c in candidates if not ALGORITHMS[c.algorithm].guesses] or candidates
 
 
-def _microseconds(candidate: Candidate) -> float:
+def microseconds(candidate: Candidate) -> float:
+    """Its time, infinite if it was not measured."""
     return candidate.microseconds if candidate.microseconds is not None else float("inf")
 
 
@@ -153,89 +146,32 @@ def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:
     return [candidate for mine in chosen.values() for candidate in mine]
 
 
-@dataclass(eq=False)
-class Tuner:
-    """Measures candidates inside a context, layer by layer, on what the layers before really computed."""
+def contender(candidates: tuple[Candidate, ...], measured: Sequence[Candidate]) -> Candidate | None:
+    """The candidate to be measured next, None where no other one may win.
 
-    context: Context
-    inputs: Mapping[str, Array]
-    pool: ThreadPool | None
-    layers: Mapping[str, Layer]
-    found: dict[store.LayerKey, tuple[Candidate, ...]] = field(default_factory=dict, init=False)
-    _swept: Array = field(init=False)
+    Predictions are compared within a kind (variants of an algorithm, on shifted panels or not) as they are,
+    and with other kinds' after correction by what was measured.
+    """
+    times = {(c.algorithm, c.variant): microseconds(c) for c in measured}
+    best = min(times.values(), default=float("inf"))
+    expected: list[tuple[float, Candidate]] = []
+    for kind in _kinds(worth_measuring(candidates)):
+        known = [c for c in kind if (c.algorithm, c.variant) in times]
+        left = [c for c in kind if (c.algorithm, c.variant) not in times]
+        fastest = min((times[c.algorithm, c.variant] for c in known), default=0.0)
+        if left and len(known) < TRIED and fastest <= BEATEN * best:
+            return left[0]
+        if left:
+            slower = min(times[c.algorithm, c.variant] / (c.predicted_cycles or 1.0) for c in known)
+            expected.append((slower * (left[0].predicted_cycles or 1.0), left[0]))
+    time, candidate = min(expected, key=lambda entry: entry[0], default=(float("inf"), None))
+    return candidate if time <= PROMISING * best else None
 
-    def __post_init__(self) -> None:
-        plan = self.context.plan
-        size = plan.weight_bytes + plan.arena_bytes
-        self._swept = np.ones(min(max(size, SWEPT_AT_LEAST), SWEPT_AT_MOST) // 8, np.int64)
 
-    def run(
-        self, progress: Callable[[int, int, str], None] | None = None
-    ) -> dict[store.LayerKey, tuple[Candidate, ...]]:
-        """`found`: measured candidates of every layer (those that the store does not know), by key."""
-        outputs = self.context.fresh_outputs()
-        external, objects = self.context.bind(self.inputs, outputs)
-        steps = self.context.plan.steps
-        self._compile()
-        for number, step in enumerate(steps):
-            for group in self.context.programs([step]):
-                if isinstance(group, Program):
-                    group.run(external, self.pool)
-                else:
-                    group.run(self.context.view, objects)
-            layer = self.layers.get(step.name)
-            if layer is not None and layer.key not in self.found:
-                self.found[layer.key] = self._measure_layer(layer, external)
-            if progress is not None:
-                progress(number + 1, len(steps), step.name)
-        return self.found
-
-    def _compile(self) -> None:
-        """Compile every candidate's kernel at once: more of it happens side by side."""
-        kernels: dict[str, Kernel] = {}
-        for layer in {layer.key.text: layer for layer in self.layers.values()}.values():
-            for candidate in worth_measuring(layer.candidates):
-                for call in self._calls(layer, candidate):
-                    kernels[call.kernel.name] = call.kernel
-        load(kernels.values(), self.context.plan.target)
-
-    def _calls(self, layer: Layer, candidate: Candidate):  # type: ignore[no-untyped-def]
-        site, algorithm = layer.site, ALGORITHMS[candidate.algorithm]
-        numbers = count(-2, -1)
-
-        def allocate(size: int) -> int:
-            number = next(numbers)
-            self.context.add_buffer(number, size)
-            return number
-
-        return site.calls(algorithm, candidate.variant, allocate)
-
-    def _measure_layer(self, layer: Layer, external: dict[int, int]) -> tuple[Candidate, ...]:
-        fresh = self.context.memory(layer.site.x)
-        output = self.context.memory(layer.site.y)
-        computed = output.copy()  # where it replaces the residual, every run would add to it
-        timed, best = [], float("inf")
-        for candidate in worth_measuring(layer.candidates):
-            program = Program(self.context, self._calls(layer, candidate))
-            seconds = self._seconds(program, external, fresh, BEATEN * best)
-            timed.append(replace(candidate, microseconds=round(1e6 * seconds, 2)))
-            best = min(best, seconds)
-        output[...] = computed
-        return tuple(sorted(timed, key=_microseconds))
-
-    def _seconds(self, program: Program, external: dict[int, int], fresh: Array, beaten: float) -> float:
-        """The fastest of several runs with the caches as in the network; of one, if that is `beaten`.
-
-        The layer's input is `fresh` in the second cache; weights and output are where the rest of the network
-        left them (a network of 25 MB ran 8 % faster when its layers were chosen so).
-        """
-        program.run(external, self.pool)
-        best, spent, runs = float("inf"), 0.0, 0
-        while (runs < REPEATS or spent < LEAST_SECONDS) and (runs == 0 or best <= beaten):
-            self._swept.max()
-            fresh.max(initial=0)
-            start = time.perf_counter()
-            program.run(external, self.pool)
-            seconds = time.perf_counter() - start
-            best, spent, runs = min(best, seconds), spent + seconds, runs + 1
-        return best
+def _kinds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """The candidates by kind, each kind's and the kinds in order of their predictions."""
+    kinds: dict[tuple[str, bool], list[Candidate]] = {}
+    for candidate in sorted(candidates, key=lambda c: c.predicted_cycles or 0.0):
+        whole = ALGORITHMS[candidate.algorithm].whole(candidate.variant)
+        kinds.setdefault((candidate.algorithm, whole), []).append(candidate)
+    return list(kinds.values())

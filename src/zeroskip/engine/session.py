@@ -23,7 +23,8 @@ from zeroskip.engine.memory import give_back, memory_limit
 from zeroskip.engine.network import Network, check_size
 from zeroskip.engine.plan import Array, Plan
 from zeroskip.engine.prepare import prepare
-from zeroskip.engine.selection import Selector, Tuner
+from zeroskip.engine.selection import Selector
+from zeroskip.engine.tuning import Tuner
 from zeroskip.errors import InputError, ModelError
 from zeroskip.graph import Graph, ModelFile, Value, per_image, shape_inputs, simplify
 
@@ -292,9 +293,7 @@ class InferenceSession:
         forced = bool(self._forced)
         problems = problems_of(network, forced)
         selector.known = store.read(selector.key(problem) for problem in problems)
-        tune = self.options.tune and not all(
-            selector.measured(selector.key(p), selector.rows(p), p) for p in problems
-        )
+        tune = self.options.tune and not all(selector.measured(p) for p in problems)
         del problems  # what stays in memory of each layer is the form that its algorithm reads
 
         def choose(name: str, site: ConvSite) -> Choice:
@@ -328,13 +327,20 @@ class InferenceSession:
         return prepare(simple, shapes, numbers)
 
     def _tune(self, plan: Plan, selector: Selector) -> dict[str, Any]:
-        """Measure what is not known, and remember it."""
-        layers = {layer.name: layer for layer in selector.layers}
-        tuner = Tuner(Context(plan), self._calibration(plan), self._pool, layers)
+        """Measure what is not known, and remember it; what an earlier tuning measured need not be again."""
+        layers = {layer.key: layer for layer in selector.layers}
+        partial = store.read(map(store.unfinished, layers))
+        measured = {
+            key: selector.current(partial.get(store.unfinished(key).text, ()), layer.site.problem)
+            for key, layer in layers.items()
+        }
+        tuner = Tuner(Context(plan), self._calibration(plan), self._pool, selector.layers, measured)
         try:
             tuner.run(self.options.progress)
-        finally:  # what was measured before an interrupt need not be measured again
-            store.write(tuner.found)
+        finally:  # also after an interrupt
+            done = {store.unfinished(key): () for key in tuner.found}
+            todo = {store.unfinished(key): times for key, times in tuner.unfinished.items()}
+            store.write({**tuner.found, **done, **todo})
         return {key.text: candidates for key, candidates in tuner.found.items()}
 
     def _calibration(self, plan: Plan) -> dict[str, Array]:

@@ -7,7 +7,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from zeroskip.codegen import Target
@@ -38,6 +38,11 @@ class LayerKey:
         """The key as one string; the kernels' sources are part of it, for other kernels have other times."""
         kernels = generator_digest()[:12]
         return "|".join([kernels, self.cpu, self.target, str(self.threads), self.signature, self.digest])
+
+
+def unfinished(key: LayerKey) -> LayerKey:
+    """What a layer's measurements are remembered under until none is missing."""
+    return replace(key, signature=f"{key.signature} unfinished")
 
 
 def store_path() -> Path:
@@ -80,7 +85,10 @@ def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
 
 
 def write(choices: dict[LayerKey, tuple[Candidate, ...]]) -> None:
-    """Remember candidates; a store that cannot be written costs the next session its tuning time."""
+    """Remember candidates, or forget a layer that has none.
+
+    A store that cannot be written costs the next session its tuning time.
+    """
     if not choices:
         return
     path = store_path()
@@ -90,6 +98,7 @@ def write(choices: dict[LayerKey, tuple[Candidate, ...]]) -> None:
             connection.execute(_SCHEMA)
             rows = [(key.text, json.dumps([asdict(c) for c in found])) for key, found in choices.items()]
             connection.executemany("INSERT OR REPLACE INTO choices VALUES (?, ?)", rows)
+            connection.execute("DELETE FROM choices WHERE candidates = '[]'")
     except (sqlite3.Error, OSError) as error:
         _warn(
             f"the tuning store {path} cannot be written ({error}); "

@@ -6,7 +6,7 @@ here layer by layer, so that no two forms of all weights are in memory at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from zeroskip.codegen import Argument, Call
 from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.engine.memory import allocate
-from zeroskip.engine.plan import Array, PythonCall
+from zeroskip.engine.plan import Array
 
 FIRST, GROWTH, LARGEST = 64 << 10, 8, 64 << 20
 """Bytes of the first chunk, how many times larger the next is, and of the largest. What is left over at a
@@ -31,10 +31,10 @@ class Weights:
     _used: int = 0
     _moved: dict[int, tuple[Array, Array]] = field(default_factory=dict)
 
-    def gather(self, calls: Sequence[Call | PythonCall]) -> tuple[Call | PythonCall, ...]:
+    def gather(self, calls: Iterable[Call]) -> list[Call]:
         """A step's calls with their constant arrays moved here, each once, however many calls read it."""
         own: dict[int, Array] = {}
-        return tuple(self._moved_call(call, own) if isinstance(call, Call) else call for call in calls)
+        return [self._moved_call(call, own) for call in calls]
 
     def _moved_call(self, call: Call, own: dict[int, Array]) -> Call:
         arguments: list[Argument] = []
