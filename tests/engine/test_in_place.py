@@ -8,9 +8,10 @@ from onnx import helper
 
 from zeroskip.conv import ALGORITHMS
 from zeroskip.engine import InferenceSession, SessionOptions
+from zeroskip.engine.tuning import Track
 
 
-def residual_blocks(networks, kept: bool = False) -> bytes:
+def residual_blocks(networks, kept: bool = False, name_of_all: str = "") -> bytes:
     """Three residual blocks of 3x3 layers; `kept`: the second one's residual is also an output."""
     rng = np.random.default_rng(0)
     nodes, constants, last = [], {}, "x"
@@ -21,9 +22,9 @@ def residual_blocks(networks, kept: bool = False) -> bytes:
             constants[name] *= rng.random((8, 8, 3, 3)) < 0.4
         a, b, c, d = (f"{letter}{block}" for letter in "abcd")
         nodes += [
-            helper.make_node("Conv", [last, f"w{block}a"], [a], pads=[1] * 4),
+            helper.make_node("Conv", [last, f"w{block}a"], [a], name=name_of_all, pads=[1] * 4),
             helper.make_node("Relu", [a], [b]),
-            helper.make_node("Conv", [b, f"w{block}b"], [c], pads=[1] * 4),
+            helper.make_node("Conv", [b, f"w{block}b"], [c], name=name_of_all, pads=[1] * 4),
             helper.make_node("Add", [c, last], [d]),
         ]
         last = d
@@ -49,13 +50,27 @@ def test_every_algorithm(networks, name):
             np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_timing_leaves_the_sums_alone(networks, tmp_path, monkeypatch):
-    """Tuning runs a layer many times over; the layers after it are measured on its true output."""
+@pytest.mark.parametrize("name", ["", "twin"])
+def test_every_run_of_tuning_is_the_networks_own(networks, tmp_path, monkeypatch, name):
+    """However often it runs, and whoever takes a layer's place, each layer works on its true input."""
     monkeypatch.setenv("ZEROSKIP_CACHE_DIR", str(tmp_path))
-    model = residual_blocks(networks)
+    model = residual_blocks(networks, name_of_all=name)
     x = np.random.default_rng(1).standard_normal((1, 8, 13, 21)).astype(np.float32)
-    (expected,) = networks.rival(model).run(None, {"x": x})
+    (expected,) = networks.rival(residual_blocks(networks)).run(None, {"x": x})
+    outputs, run = {}, Track.run
+
+    def watched(self, entrants):
+        seconds = run(self, entrants)
+        for last in list(seconds)[-1:]:  # the run ends with it
+            outputs.setdefault(last, []).append(self._context.memory(last.site.y).view(np.float32).copy())
+        return seconds
+
+    monkeypatch.setattr(Track, "run", watched)
     session = InferenceSession(model, SessionOptions(tune=True))
+    assert sum(map(len, outputs.values())) >= 8
+    for found in outputs.values():
+        for output in found:
+            np.testing.assert_allclose(output, found[0], rtol=1e-3, atol=1e-3)
     (got,) = session.run(None, {"x": x})
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 

@@ -103,19 +103,20 @@ class Track:
     ) -> None:
         self._context, self._inputs, self._pool = context, inputs, pool
         self._outputs = context.fresh_outputs()
-        before = {layer.name: layer.site.before for layer in layers}
-        self._steps: list[tuple[str, list[Part], list[Part]]] = []
+        known = {id(layer.candidates): layer for layer in layers}  # nodes may have the same name, or none
+        self._steps: list[tuple[Layer | None, list[Part], list[Part]]] = []
         for step in context.plan.steps:
-            first = before.get(step.name, 0)
+            layer = known.get(id(step.candidates))
+            first = layer.site.before if layer else 0
             parts = (step.calls[:first], step.calls[first:])
             prepare, work = (context.programs([replace(step, calls=calls)]) for calls in parts)
-            self._steps.append((step.name, prepare, work))
+            self._steps.append((layer, prepare, work))
 
-    def run(self, entrants: Sequence[Entrant]) -> dict[str, float]:
-        """Run the network up to the last entrant; the seconds of each by its layer's name."""
+    def run(self, entrants: Iterable[Entrant]) -> dict[Layer, float]:
+        """Run the network up to the last entrant; the seconds of each by its layer."""
         external, objects = self._context.bind(self._inputs, self._outputs)
-        running = {entrant.layer.name: entrant.program for entrant in entrants}
-        seconds: dict[str, float] = {}
+        running = {entrant.layer: entrant.program for entrant in entrants}
+        seconds: dict[Layer, float] = {}
 
         def go(parts: Sequence[Part]) -> None:
             for part in parts:
@@ -124,17 +125,16 @@ class Track:
                 else:
                     part.run(self._context.view, objects)
 
-        for name, prepare, work in self._steps:
+        for layer, prepare, work in self._steps:
             if len(seconds) == len(running):
                 break
             go(prepare)
-            program = running.get(name)
-            if program is None:
+            if layer is None or layer not in running:
                 go(work)
                 continue
             start = time.perf_counter()
-            program.run(external, self._pool)
-            seconds[name] = time.perf_counter() - start
+            running[layer].run(external, self._pool)
+            seconds[layer] = time.perf_counter() - start
         return seconds
 
 
@@ -195,15 +195,14 @@ class Tuner:
 
     def _heat(self, entries: Sequence[tuple[Layer, Candidate]], packed: Callable[[Layer], None]) -> None:
         """A few runs with each layer's entry; those that are beaten leave after the first."""
-        entrants = self._stable.entrants(entries, packed)
-        self._track.run(entrants)
-        best = {layer.name: self._best(layer.key) for layer, _ in entries}
+        entrants = {entrant.layer: entrant for entrant in self._stable.entrants(entries, packed)}
+        self._track.run(entrants.values())
+        best = {layer: self._best(layer.key) for layer in entrants}
         for _ in range(HEAT):
-            for name, seconds in self._track.run(entrants).items():
-                entrant = next(e for e in entrants if e.layer.name == name)
-                self._record(entrant, seconds)
-                if seconds > BEATEN * best[name]:
-                    entrants.remove(entrant)
+            for layer, seconds in self._track.run(entrants.values()).items():
+                self._record(entrants[layer], seconds)
+                if seconds > BEATEN * best[layer]:
+                    del entrants[layer]
 
     def _best(self, key: LayerKey) -> float:
         return 1e-6 * min(map(microseconds, self._times[key].values()), default=float("inf"))
@@ -250,7 +249,7 @@ class Tuner:
         sides = [[e for group in side.values() for e in group] for side in (champions, challengers)]
         if not sides[0]:
             return {}
-        runs: tuple[list[dict[str, float]], ...] = ([], [])
+        runs: tuple[list[dict[Layer, float]], ...] = ([], [])
         for number in range(FINAL + 1):
             for side, times in zip(sides, runs, strict=True):
                 seconds = self._track.run(side)
@@ -258,7 +257,7 @@ class Tuner:
                     times.append(seconds)
         first, second = (
             {
-                key: sum(median(run[e.layer.name] for run in times) for e in group)
+                key: sum(median(run[e.layer] for run in times) for e in group)
                 for key, group in challengers.items()
             }
             for times in runs
