@@ -5,12 +5,13 @@
 
 Pinned to as many processors as there are threads; runtimes take turns in one process; medians; answers
 compared with onnxruntime's first, and no time is given to a runtime whose answers differ. Writes JSON: by
-default results/rivals.json.
+default results/rivals.json; with --add, what that holds of other networks, batches and threads stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,21 @@ import networks
 import results
 from comparison import compare, line
 from zeroskip.bench import RIVALS
+
+
+def added(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The result at `path` with these rows in place of those that compare the same."""
+    if not path.is_file():
+        return {"comparisons": rows}
+    before = json.loads(path.read_text(encoding="utf-8"))
+    new = {_compared(row) for row in rows}
+    kept = [row for row in before["comparisons"] if _compared(row) not in new]
+    command = f"{before['command']}` and `{results.command(sys.argv)}"
+    return {"command": command, "comparisons": kept + rows}
+
+
+def _compared(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["network"], *row["shape"], row["threads"], row.get("target")
 
 
 def main() -> int:
@@ -33,6 +49,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--seconds", type=float, default=5.0, help="spent on each runtime")
     parser.add_argument("--rival", nargs="+", choices=[rival.name for rival in RIVALS], help="only these")
+    parser.add_argument("--add", action="store_true", help="keep the other comparisons that --out holds")
     parser.add_argument("--target", default="host", help="what zeroskip compiles for, e.g. x86-64-v3")
     options = parser.parse_args()
     paths = networks.files(options.models) + [networks.find(name) for name in options.networks]
@@ -54,7 +71,7 @@ def main() -> int:
                         )
                     )
                     print(line(rows[-1]), flush=True)
-    results.write(options.out, {"comparisons": rows})
+    results.write(options.out, added(options.out, rows) if options.add else {"comparisons": rows})
     ours = [row["contenders"]["zeroskip"] for row in rows]
     return 0 if all("median_ms" in entry for entry in ours) else 1
 

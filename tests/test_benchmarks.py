@@ -53,7 +53,8 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def measured(colour_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of result files of the colour model."""
     folder = tmp_path_factory.mktemp("results")
-    for script, options in {"rivals": ("--batch", 1, 2, "--models"), "layers": ()}.items():
+    one, two = ("--batch", 1, "--models"), ("--batch", 2, "--add", "--models")
+    for script, options in (("rivals", one), ("rivals", two), ("layers", ())):
         done = run(
             f"{script}.py", "--seconds", 0.03, "--out", folder / f"{script}.json", *options, colour_model
         )
