@@ -71,8 +71,6 @@ def run(
         opened = session()
         return lambda x: opened.run(None, {graph.inputs[0]: x})[0]
 
-    if tune:
-        session()  # what follows is pinned, and tuning is quicker where kernels are compiled beside it
     if profile:
         with pinned(threads), progress("measuring") as bar:
             times = measure_profile(session(), inputs, model=model.name, seconds=seconds, progress=bar)

@@ -27,7 +27,7 @@ from zeroskip.engine.selection import BEATEN, Layer, contender, microseconds, wo
 from zeroskip.engine.store import LayerKey
 from zeroskip.engine.weights import Weights
 
-# Runs of a heat, after the first, which is not timed; of each side in a final.
+# Runs of a heat after the first, which may be slower and does not count; of each side in a final.
 HEAT, FINAL = 3, 9
 # Finalists are within this factor of the best, and at most so many.
 CLOSE, FINALISTS = 1.12, 3
@@ -194,14 +194,14 @@ class Tuner:
         return sum(len(self._times[k]) if k in racing else worth for k, worth in self._worth.items())
 
     def _heat(self, entries: Sequence[tuple[Layer, Candidate]], packed: Callable[[Layer], None]) -> None:
-        """A few runs with each layer's entry; those that are beaten leave after the first."""
+        """A few runs with each layer's entry; those that are beaten twice, by no mere disturbance, leave."""
         entrants = {entrant.layer: entrant for entrant in self._stable.entrants(entries, packed)}
-        self._track.run(entrants.values())
+        first = self._track.run(entrants.values())
         best = {layer: self._best(layer.key) for layer in entrants}
         for _ in range(HEAT):
             for layer, seconds in self._track.run(entrants.values()).items():
                 self._record(entrants[layer], seconds)
-                if seconds > BEATEN * best[layer]:
+                if min(seconds, first[layer]) > BEATEN * best[layer]:
                     del entrants[layer]
 
     def _best(self, key: LayerKey) -> float:
