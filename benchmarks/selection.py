@@ -27,6 +27,7 @@ from zeroskip.bench import difference, measure, onnxruntime_call, pinned, tolera
 from zeroskip.cli.inputs import input_arrays
 from zeroskip.conv import ALGORITHMS
 from zeroskip.engine import Plan, Step
+from zeroskip.engine.prepare import prepare
 from zeroskip.graph import evaluate, load
 from zeroskip.report.layers import LayerRow, layer_rows, with_input_zeros
 
@@ -107,12 +108,12 @@ def _lowered(plan: Plan) -> int:
 
 def _rows(graph: zs.Graph, inputs: Array) -> dict[str, LayerRow]:
     """What is known of each node, the zeros in its input among it, for these pictures."""
-    bound = zs.simplify(zs.bind(graph, {graph.inputs[0]: inputs.shape}))
+    bound = prepare(graph, {graph.inputs[0]: inputs.shape})
     return {row.name: row for row in with_input_zeros(layer_rows(bound), bound, [inputs])}
 
 
 def _layers(sessions: dict[str, zs.InferenceSession], known: dict[str, LayerRow]) -> list[dict[str, Any]]:
-    """Of each convolution what was chosen, and the fastest time of every algorithm, measured alone."""
+    """Of each convolution what was chosen, and the fastest time of every algorithm."""
     rows = []
     for step in sessions["auto"].plan.steps:
         if step.algorithm not in ALGORITHMS:
