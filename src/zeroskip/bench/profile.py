@@ -152,7 +152,8 @@ def profile(
     medians, whole = _medians(session, plan, feeds, seconds, lambda share: report(int(1000 * share), 1000))
     plan_bytes = plan.peak_bytes + plan.weight_bytes
     peak, bandwidth = fma_gflops(plan.target) * plan.threads, read_gbs(plan_bytes, plan.target) * plan.threads
-    graph = prepare(session.graph, {name: array.shape for name, array in feeds.items()})
+    shapes = {name: array.shape for name, array in feeds.items()}
+    graph = prepare(session.graph, shapes, threads=plan.threads)
     return Profile(
         model or session.graph.name,
         inputs.shape,

@@ -324,7 +324,7 @@ class InferenceSession:
     def _bound(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Graph:
         """The simplified network for these shapes; nobody else keeps its weights, unless it was a `Graph`."""
         simple, self._fresh = self._fresh or simplify(self.graph), None
-        return prepare(simple, shapes, numbers)
+        return prepare(simple, shapes, numbers, threads=self._threads)
 
     def _tune(self, plan: Plan, selector: Selector) -> dict[str, Any]:
         """Measure what is not known, and remember it; what an earlier tuning measured need not be again."""
