@@ -86,8 +86,7 @@ def time_convolution(
     while time.perf_counter() < end:
         best = min(best, _tune(plan, again, feeds, pool), key=microseconds)
     selector.known = {layer.key.text: (best,)}
-    network = Network(network.graph, machine, threads, problems=network.problems)
-    chosen = lower(network, selector.choose, True)
+    chosen = lower(network.anew(), selector.choose, True)
     context = Context(chosen)
     outputs = context.fresh_outputs()
     context.run(feeds, outputs, pool)

@@ -16,7 +16,7 @@ from zeroskip.bench.machine import cpu_name
 from zeroskip.codegen import Call
 from zeroskip.codegen.runtime import ThreadPool
 from zeroskip.engine import InferenceSession, Plan
-from zeroskip.engine.executor import Context, Program
+from zeroskip.engine.executor import Context
 from zeroskip.engine.prepare import prepare
 from zeroskip.graph import Graph, macs_of
 
@@ -184,11 +184,7 @@ def _medians(
     while len(rounds) <= LEAST_ROUNDS or time.perf_counter() < begin + seconds:
         marks = [time.perf_counter()]
         for parts in groups:
-            for part in parts:
-                if isinstance(part, Program):
-                    part.run(external, pool)
-                else:
-                    part.run(context.view, objects)
+            context.run_groups(parts, external, objects, pool)
             marks.append(time.perf_counter())
         start = time.perf_counter()
         session.run(None, feeds)

@@ -89,8 +89,13 @@ def activate(b: Builder, x: Expr, activation: Activation | None) -> Expr:
     return ACTIVATIONS[str(name)](b, x, *numbers)
 
 
+def epilogue_tag(activation: Activation | None, residual: bool) -> str:
+    """What is fused as a part of a kernel's name, e.g. ``_residual_clip_0_6``."""
+    return ("_residual" if residual else "") + tag(activation)
+
+
 def tag(activation: Activation | None) -> str:
-    """The activation as a part of a kernel's name, e.g. ``clip_0_6``."""
+    """The activation as a part of a kernel's name, e.g. ``_clip_0_6``."""
     if not activation:
         return ""
     numbers = (

@@ -9,7 +9,7 @@ from itertools import product
 from operator import and_
 
 from zeroskip.codegen import Builder, Expr, Kernel
-from zeroskip.codegen.activations import Activation, tag
+from zeroskip.codegen.activations import Activation, epilogue_tag
 from zeroskip.codegen.expr import Var
 from zeroskip.codegen.layout import LINE
 from zeroskip.conv.channel_vectors import Planes, finish
@@ -89,7 +89,7 @@ class Product:
 
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
-        flags = ("_residual" if self.residual else "") + tag(self.activation)
+        flags = epilogue_tag(self.activation, self.residual)
         taps = "_".join(map(str, self.taps))
         walk = f"{self.kv}x{self.columns}x{taps}_{self.apart[0]}_{self.apart[1]}"
         name = f"activation_sparse_{walk}_{self.rows}_{self.ahead}{flags}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel
-from zeroskip.codegen.activations import Activation, tag
+from zeroskip.codegen.activations import Activation, epilogue_tag
 from zeroskip.conv.channel_vectors import Planes, finish, load_pixels
 from zeroskip.conv.spectra import Complex, inverse_real, transform, transform_real
 
@@ -256,7 +256,7 @@ class Inverse:
 
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
-        flags = ("_residual" if self.residual else "") + tag(self.activation)
+        flags = epilogue_tag(self.activation, self.residual)
         return Kernel(f"fft_write_{self.tiling.name}{flags}", lambda b: _emit_write(b, self))
 
 

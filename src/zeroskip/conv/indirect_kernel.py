@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel
-from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.codegen.activations import Activation, activate, epilogue_tag
 from zeroskip.conv.channel_vectors import load_pixels
 from zeroskip.conv.transpose import transpose
 from zeroskip.ops.planes import zero
@@ -98,7 +98,7 @@ class Product:
 
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
-        flags = ("_residual" if self.residual else "") + tag(self.activation)
+        flags = epilogue_tag(self.activation, self.residual)
         return Kernel(f"indirect_{self.mr}x{self.nv}{flags}", lambda b: _Multiply(b, self).emit())
 
     def scratch(self, lanes: int) -> int:

@@ -26,17 +26,14 @@ class Copy(IntEnum):
     INPUT = 0
     PLANE = auto()
     CHANNELS = auto()
-    SHIFTS = (
-        auto()
-    )  # int32[][2]: of a channel's taps, from a pixel to what it reads; of its pieces, in PIECES
+    # int32[][2]: of a channel's taps, from a pixel to what it reads; of its pieces, in PIECES
+    SHIFTS = auto()
     SHIFT_COUNT = auto()
-    UNITS = (
-        auto()
-    )  # int32[units][5]: start in the matrix, from a tap to the next, first vector, vectors, pixels
-    PIECES = (
-        auto()
-    )  # by vector: int32, is the first one all of it; of each int32 from a plane's start to what would
-    # be lane 0's pixel, and a mask for each load
+    # int32[units][5]: start in the matrix, from a tap to the next, first vector, vectors, pixels
+    UNITS = auto()
+    # by vector: int32, is the first one all of it; of each int32 from a plane's start to what would be lane
+    # 0's pixel, and a mask for each load
+    PIECES = auto()
     MATRIX = auto()
     PARTS = auto()  # tasks of a unit
     SHARE = auto()  # channels per task

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel, Var
-from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.codegen.activations import Activation, activate, epilogue_tag
 from zeroskip.conv.lowered_copy import Copy, Shape, Unit, store
 
 
@@ -55,8 +55,7 @@ class Product:
 
     def kernel(self, multiplication: type[Multiplication]) -> Kernel:
         """The kernel to be compiled."""
-        flags = (f"_copy{self.copy.tag}" if self.copy else "") + ("_residual" if self.residual else "")
-        flags += tag(self.activation)
+        flags = (f"_copy{self.copy.tag}" if self.copy else "") + epilogue_tag(self.activation, self.residual)
         name = f"lowered_{self.mr}x{self.nv}{'' if multiplication.straight else 'x' + str(self.panel)}{flags}"
         return Kernel(name, lambda b: multiplication(b, self).emit())
 

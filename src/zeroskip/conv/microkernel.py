@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr
-from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.codegen.activations import Activation, activate, epilogue_tag
 from zeroskip.codegen.expr import Var
 
 # The taps of one output channel come in groups: their weights, then their offsets, fetched by one load.
@@ -99,10 +99,10 @@ class Tile:
     @property
     def name(self) -> str:
         """E.g. ``taps_8x3_residual_relu``."""
-        flags = "".join(f"_{flag}" for flag in ("segmented", "residual") if getattr(self, flag))
+        flags = ("_segmented" if self.segmented else "") + epilogue_tag(self.activation, self.residual)
         shifted = f"_shifted{self.row_groups}by{self.stride}" if self.row_groups else ""
         unit = f"_unit{self.unit}" if self.unit else ""
-        return f"taps_{self.mr}x{self.nv}{unit}{shifted}{flags}{tag(self.activation)}"
+        return f"taps_{self.mr}x{self.nv}{unit}{shifted}{flags}"
 
     @property
     def offset_bytes(self) -> int:

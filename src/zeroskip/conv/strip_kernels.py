@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel
-from zeroskip.codegen.activations import Activation, tag
+from zeroskip.codegen.activations import Activation, epilogue_tag
 from zeroskip.codegen.expr import Var
 from zeroskip.conv.channel_vectors import Planes, finish
 
@@ -164,9 +164,7 @@ class Product:
 
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
-        flags = (
-            ("_sets" if self.folded else "") + ("_residual" if self.residual else "") + tag(self.activation)
-        )
+        flags = ("_sets" if self.folded else "") + epilogue_tag(self.activation, self.residual)
         return Kernel(f"strips_{self.kv}_{self.stride}{flags}", lambda b: _Multiply(b, self).emit())
 
 

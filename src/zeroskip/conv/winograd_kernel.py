@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel
-from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.codegen.activations import Activation, activate, epilogue_tag
 from zeroskip.conv.toom_cook import Transforms, transforms
 from zeroskip.conv.transpose import transpose
 
@@ -224,7 +224,7 @@ class Multiplication:
 
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
-        flags = ("_residual" if self.residual else "") + tag(self.activation)
+        flags = epilogue_tag(self.activation, self.residual)
         name = f"{self.tiling.name}_multiply_{self.mr}x{self.nv}{flags}"
         return Kernel(name, lambda b: _Multiply(b, self).emit())
 

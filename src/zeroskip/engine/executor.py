@@ -11,8 +11,6 @@ from zeroskip.codegen.runtime import Header, Record, ThreadPool, program_slots, 
 from zeroskip.engine.memory import allocate
 from zeroskip.engine.plan import Array, Objects, Plan, PythonCall, Step
 
-Run = Sequence[Call | PythonCall]
-
 
 class Program:
     """Consecutive kernel calls as the native run loop wants them; keeps everything they point to alive."""
@@ -124,27 +122,27 @@ class Context:
 
     def run(self, inputs: Mapping[str, Array], outputs: dict[str, Array], pool: ThreadPool | None) -> None:
         """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced by Python's."""
-        self.run_groups(self.prepare(), inputs, outputs, pool)
-
-    def run_groups(
-        self,
-        groups: Sequence[Program | PythonCall],
-        inputs: Mapping[str, Array],
-        outputs: dict[str, Array],
-        pool: ThreadPool | None,
-    ) -> None:
-        """Run some of the plan's programs."""
         external, objects = self.bind(inputs, outputs)
-        for group in groups:
-            if isinstance(group, Program):
-                group.run(external, pool)
-            else:
-                group.run(self.view, objects)
+        self.run_groups(self.prepare(), external, objects, pool)
         for name, source in self.plan.object_outputs.items():
             if source in objects:
                 # a copy: the object may be an input, a constant of the plan, or two outputs at once
                 outputs[name] = np.array(objects[source])
         self._views.clear()
+
+    def run_groups(
+        self,
+        groups: Sequence[Program | PythonCall],
+        external: Mapping[int, int],
+        objects: Objects,
+        pool: ThreadPool | None,
+    ) -> None:
+        """Run some programs on what `bind` returned."""
+        for group in groups:
+            if isinstance(group, Program):
+                group.run(external, pool)
+            else:
+                group.run(self.view, objects)
 
     def bind(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]

@@ -53,6 +53,10 @@ class Network:
         self.geometry = Geometry(self.target.lanes)
         self.graph = self.graph.with_(constants=dict(self.graph.constants))
 
+    def anew(self) -> Network:
+        """The same network before it is lowered; what is known of its convolutions stays."""
+        return Network(self.graph, self.target, self.threads, self.in_place, self.problems)
+
     # -- what the graph says ---------------------------------------------------------------------------------
 
     def shape(self, value: str) -> tuple[int, ...]:
@@ -128,13 +132,17 @@ class Network:
 
     def read_in_place(self, value: str, node: Node) -> bool:
         """Whether `node`, a convolution, is given the caller's array for `value`, which it alone reads."""
-        small = 4 * prod(self.shape(value)) <= LARGEST_BUFFER
-        return self.in_place and small and value in self.graph.inputs and self.consumers[value] == [node]
+        given = value in self.graph.inputs and self.consumers[value] == [node]
+        return given and self._passed(value)
 
     def written_in_place(self, value: str) -> bool:
         """Whether the convolution that makes `value` is to write it into the caller's array."""
-        small = 4 * prod(self.shape(value)) <= LARGEST_BUFFER
-        return self.in_place and small and self.graph.outputs.count(value) == 1 and not self.consumers[value]
+        wanted = self.graph.outputs.count(value) == 1 and not self.consumers[value]
+        return wanted and self._passed(value)
+
+    def _passed(self, value: str) -> bool:
+        """Whether the caller's array for the value may be passed on: one that 32-bit offsets reach."""
+        return self.in_place and 4 * prod(self.shape(value)) <= LARGEST_BUFFER
 
     def result(self, value: str) -> Operand:
         """The caller's array for `value`, which the present node is to write."""

@@ -44,6 +44,11 @@ class Candidate:
     predicted_cycles: float | None = None
     reason: str = ""
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """What tells it from a layer's other candidates."""
+        return self.algorithm, self.variant
+
 
 @dataclass(frozen=True, eq=False)
 class Step:

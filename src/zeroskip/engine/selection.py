@@ -152,17 +152,17 @@ def contender(candidates: tuple[Candidate, ...], measured: Sequence[Candidate]) 
     Predictions are compared within a kind (variants of an algorithm, on shifted panels or not) as they are,
     and with other kinds' after correction by what was measured.
     """
-    times = {(c.algorithm, c.variant): microseconds(c) for c in measured}
+    times = {c.name: microseconds(c) for c in measured}
     best = min(times.values(), default=float("inf"))
     expected: list[tuple[float, Candidate]] = []
     for kind in _kinds(worth_measuring(candidates)):
-        known = [c for c in kind if (c.algorithm, c.variant) in times]
-        left = [c for c in kind if (c.algorithm, c.variant) not in times]
-        fastest = min((times[c.algorithm, c.variant] for c in known), default=0.0)
+        known = [c for c in kind if c.name in times]
+        left = [c for c in kind if c.name not in times]
+        fastest = min((times[c.name] for c in known), default=0.0)
         if left and len(known) < TRIED and fastest <= BEATEN * best:
             return left[0]
         if left:
-            slower = min(times[c.algorithm, c.variant] / (c.predicted_cycles or 1.0) for c in known)
+            slower = min(times[c.name] / (c.predicted_cycles or 1.0) for c in known)
             expected.append((slower * (left[0].predicted_cycles or 1.0), left[0]))
     time, candidate = min(expected, key=lambda entry: entry[0], default=(float("inf"), None))
     return candidate if time <= PROMISING * best else None

@@ -312,9 +312,7 @@ class InferenceSession:
                 tune = False
                 del plan
                 selector.layers.clear()
-                network = Network(
-                    network.graph, self._target, self._threads, in_place=True, problems=network.problems
-                )
+                network = network.anew()  # the one that was lowered goes, with its form of the weights
                 plan = lower(network, choose, forced, release=True)
         except MemoryError as error:
             name = self._declared.name or "the network"

@@ -118,19 +118,12 @@ class Track:
         running = {entrant.layer: entrant.program for entrant in entrants}
         seconds: dict[Layer, float] = {}
 
-        def go(parts: Sequence[Part]) -> None:
-            for part in parts:
-                if isinstance(part, Program):
-                    part.run(external, self._pool)
-                else:
-                    part.run(self._context.view, objects)
-
         for layer, prepare, work in self._steps:
             if len(seconds) == len(running):
                 break
-            go(prepare)
+            self._context.run_groups(prepare, external, objects, self._pool)
             if layer is None or layer not in running:
-                go(work)
+                self._context.run_groups(work, external, objects, self._pool)
                 continue
             start = time.perf_counter()
             running[layer].run(external, self._pool)
@@ -158,7 +151,7 @@ class Tuner:
         for layer in self.layers:
             self._groups.setdefault(layer.key, []).append(layer)
         self._times: dict[LayerKey, dict[tuple[str, str], Candidate]] = {
-            key: {_name(c): c for c in self.measured.get(key, ())} for key in self._groups
+            key: {c.name: c for c in self.measured.get(key, ())} for key in self._groups
         }
         self._worth = {key: len(worth_measuring(group[0].candidates)) for key, group in self._groups.items()}
         self._stable = Stable(self.context)
@@ -210,8 +203,8 @@ class Tuner:
     def _record(self, entrant: Entrant, seconds: float) -> None:
         """The fastest of a candidate's runs counts: whatever disturbs one makes it slower."""
         times, candidate = self._times[entrant.layer.key], entrant.candidate
-        known = times.get(_name(candidate), candidate)
-        times[_name(candidate)] = replace(
+        known = times.get(candidate.name, candidate)
+        times[candidate.name] = replace(
             candidate, microseconds=min(microseconds(known), round(1e6 * seconds, 2))
         )
 
@@ -225,8 +218,8 @@ class Tuner:
             mine = {key: champions[key] for key in close}
             for key, ratio in self._duel(mine, challengers).items():
                 champion, challenger = champions[key][0].candidate, close[key]
-                time = round(ratio * microseconds(self._times[key][_name(champion)]), 2)
-                self._times[key][_name(challenger)] = replace(challenger, microseconds=time)
+                time = round(ratio * microseconds(self._times[key][champion.name]), 2)
+                self._times[key][challenger.name] = replace(challenger, microseconds=time)
                 if ratio < 1:
                     champions[key] = challengers[key]
         for key, times in self._times.items():
@@ -263,10 +256,6 @@ class Tuner:
             for times in runs
         )
         return {key: second[key] / first[key] for key in challengers}
-
-
-def _name(candidate: Candidate) -> tuple[str, str]:
-    return candidate.algorithm, candidate.variant
 
 
 def _finalists(times: Iterable[Candidate]) -> list[Candidate]:

@@ -17,7 +17,7 @@ from math import gcd
 import numpy as np
 
 from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Planar, Target
-from zeroskip.codegen.activations import Activation, activate, tag
+from zeroskip.codegen.activations import Activation, activate, epilogue_tag
 from zeroskip.codegen.expr import Var
 from zeroskip.ops import planes
 from zeroskip.ops.planes import Image, In, Out
@@ -57,8 +57,8 @@ class _Shape:
     @property
     def name(self) -> str:
         numbers = "_".join(map(str, (*self.taps, *self.strides, *self.dilations)))
-        flags = ("_borders" if self.borders else "") + ("_residual" if self.residual else "")
-        return f"depthwise_{numbers}{flags}{tag(self.activation)}"
+        flags = ("_borders" if self.borders else "") + epilogue_tag(self.activation, self.residual)
+        return f"depthwise_{numbers}{flags}"
 
 
 def refuses(weight_shape: tuple[int, ...]) -> str | None:
@@ -184,7 +184,7 @@ class _Emitter:
         plane = part.plane // b.arg(Arg.MULTIPLIER)
         source = planes.input_image(b, plane, part.image) + top * pitch + column * 4
         masks = {} if self.shape.borders else self.masks(column)
-        pixels, inside = (b.lanes_below(b.arg(Out.WIDTH if w else Out.COLUMNS) - j) for w in (True, False))
+        pixels, inside = (b.lanes_below(b.arg(end) - j) for end in (Out.WIDTH, Out.COLUMNS))
         sums = [b.var(self.bias) for _ in range(self.depth + 1)]
         for q in range(self.depth):
             self.step(sums[: q + 1], source, top, b.int(q), masks)

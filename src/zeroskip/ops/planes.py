@@ -222,8 +222,8 @@ class Row:
     room: Expr
 
 
-def for_rows(b: Builder, body: Callable[[Row], None], on_plane: Callable[[Expr], None] | None = None) -> None:
-    """Emit the walk over the task's rows, one by one; `on_plane` as in `for_images`."""
+def for_rows(b: Builder, body: Callable[[Row], None]) -> None:
+    """Emit the walk over the task's rows, one by one."""
     columns = b.arg(Out.COLUMNS)
 
     def rows(part: Image) -> None:
@@ -231,7 +231,7 @@ def for_rows(b: Builder, body: Callable[[Row], None], on_plane: Callable[[Expr],
             place, room = part.pointer + row * columns * 4, (part.end - row) * columns
             body(Row(part.plane, part.image, row, place, room))
 
-    for_images(b, rows, on_plane)
+    for_images(b, rows)
 
 
 def zero(b: Builder, start: Expr, size: Expr) -> None:
