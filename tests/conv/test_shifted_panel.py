@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zeroskip.conv import ALGORITHMS
-from zeroskip.conv.shifted_panel import row_groups
+from zeroskip.conv.shifted_panel import Strip, row_groups, strips
 from zeroskip.conv.taps import parse_variant
 
 
@@ -22,7 +24,7 @@ def check(runner, kit, layer, name, text, threads=1):
     assert (np.abs(got - exact) <= bound).all()
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 31, 33])
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 20, 28, 31, 33, 55])
 def test_widths(runner, kit, width):
     """Images narrower than a vector share it with other rows of theirs; wider ones end within one."""
     for n, height in ((1, 7), (3, 10)):
@@ -71,7 +73,25 @@ def test_row_groups():
     assert row_groups(4, 8, 5, 16) == 4
     assert row_groups(4, 1, 5, 16) == 1  # one row is one group
     assert row_groups(9, 9, 10, 16) == 1  # two rows do not fit
-    assert row_groups(4, 9, 200, 16) == 1  # rows below the image would lie outside of memory
+    assert row_groups(4, 9, 2000, 16) == 1  # rows below the image would lie outside of memory
+
+
+def test_strips():
+    """Columns that fill half a vector share it with another row, those of a quarter with three."""
+    assert strips(28, 28, 29, 16) == [Strip(0, 16, 1, 28), Strip(16, 8, 2, 14), Strip(24, 4, 4, 7)]
+    assert strips(56, 56, 57, 16) == [Strip(0, 48, 1, 56), Strip(48, 8, 2, 28)]
+    assert strips(14, 14, 15, 16) == [Strip(0, 14, 1, 14)]  # 8 and 6 would take as many vectors
+    assert strips(31, 9, 32, 16) == [Strip(0, 31, 1, 9)]
+    assert strips(7, 7, 8, 16) == [Strip(0, 7, 2, 4)]
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([4, 8, 16]))
+def test_strips_are_all_columns_and_never_more_vectors(width, height, lanes):
+    cut = strips(width, height, width + 1, lanes)
+    assert [strip.first for strip in cut] == [0, *np.cumsum([strip.width for strip in cut])[:-1]]
+    assert sum(strip.width for strip in cut) == width
+    assert all(strip.rows * strip.groups >= height for strip in cut)
+    assert sum(strip.vectors(lanes) for strip in cut) <= height * -(-width // lanes)
 
 
 def test_what_cannot_be_shifted_is_not_offered(runner, kit):

@@ -27,7 +27,7 @@ from math import prod
 import numpy as np
 
 LINE = 64  # bytes of a cache line; also the widest vector
-SLACK = 4 * LINE  # bytes that kernels may read, and ignore, past a buffer's end
+SLACK = 64 * LINE  # bytes that kernels may read, and ignore, past a buffer's end
 
 
 def round_up(value: int, multiple: int) -> int:

@@ -25,10 +25,9 @@ from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.dual_sparse_kernel import Arg, kernel
 from zeroskip.conv.microkernel import Arg as Common
-from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Shifts
-from zeroskip.conv.tap_cost import shifted_shape, shifted_sizes, tap_cycles
+from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Places, Shifts
+from zeroskip.conv.tap_cost import shifted_panels, shifted_sizes, tap_cycles
 
 # Vectors of pixels, by registers: short runs are all zero more often, long ones are worth more copying.
 RUNS = {32: (14, 8), 16: (8, 4)}
@@ -52,8 +51,7 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     """As `sparse_direct`, less the weights whose runs are zero; of each weight a copy, of each tap a test."""
     parsed = taps.parse_variant(variant)
-    side, height = shifted_shape(problem, target)
-    panels = side * Panels(height, parsed.nv).count
+    panels = sum(cut.count for cut in shifted_panels(problem, parsed.nv, target))
     tests = problem.C * Shifts(problem).channel_vectors(parsed.nv) * parsed.nv / 2
     copies = 1.5 * problem.nonzeros
     return tap_cycles(problem, parsed, (1 - ALL_ZERO) * problem.nonzeros, target) + panels * (tests + copies)
@@ -61,11 +59,17 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     parsed = taps.parse_variant(variant)
-    packed, at = taps.shifted_taps(problem, parsed, site)
-    call = taps.call(problem, parsed, packed, site, at)
-    tile = taps.tile_of(problem, parsed, packed, site, at)
+    packed, strips = taps.shifted_taps(problem, parsed, site)
+    return zero_borders(site.y, site.threads), *(_call(problem, parsed, packed, site, at) for at in strips)
+
+
+def _call(
+    problem: ConvProblem, variant: taps.Variant, packed: taps.PackedTaps, site: Site, at: Places
+) -> Call:
+    call = taps.call(problem, variant, packed, site, at)
+    tile = taps.tile_of(problem, variant, packed, site, at)
     longest = int(packed.blocks[:, :, 2].max(initial=0))
-    vectors = int(np.diff(packed.run_bounds).max(initial=0)) * (at.nv + Shifts(problem).reach)
+    vectors = int(np.diff(packed.run_bounds).max(initial=0)) * packed.run_vectors
     live, pairs = round_up(vectors, LINE), round_up(8 * (longest + 1), LINE)
     # between the panel and the partial sums
     arguments = list(call.arguments)
@@ -76,8 +80,7 @@ def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     arguments[Common.SCRATCH_STRIDE] = stride + live + pairs
     own = {Arg.LIVE: panel, Arg.PAIRS: panel + live}
     arguments += [own[slot] for slot in Arg]
-    dual = replace(call, kernel=kernel(tile), arguments=tuple(arguments), scratch=call.scratch + live + pairs)
-    return zero_borders(site.y, site.threads), dual
+    return replace(call, kernel=kernel(tile), arguments=tuple(arguments), scratch=call.scratch + live + pairs)
 
 
 ALGORITHM = Algorithm(

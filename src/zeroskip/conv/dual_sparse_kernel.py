@@ -42,7 +42,7 @@ class _Emitter(ShiftedEmitter):
         heights = b.arg(Common.REACH) + 1
         zeros = b.var(b.int(0))
         with b.loop(0, runs) as run, b.loop(0, heights) as below:
-            number = run * (heights + (self.tile.nv - 1)) + below
+            number = run * (b.arg(Common.RUN_BYTES) // b.vector_bytes) + below
             source = self.pixels + number * b.vector_bytes
             found = b.nonzero(b.load_vector(source))
             for v in range(1, nv):

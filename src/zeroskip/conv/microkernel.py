@@ -72,6 +72,7 @@ class Arg(IntEnum):
     RUN_BOUNDS = auto()  # int32[groups of the convolution * segments + 1]: which of RUNS a segment copies
     RUNS = auto()  # int32[]: bytes from a pixel to the first pixel of a run
     REACH = auto()  # rows that taps reach down
+    RUN_BYTES = auto()  # scratch for a run
     INPUT_STEP = auto()  # bytes from the pixels under a row of the output to those under the next
     OUTPUT_PITCH = auto()  # bytes
     PACKED_BYTES = auto()  # scratch for the copied rows; the partial sums follow

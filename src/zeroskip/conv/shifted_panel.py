@@ -2,9 +2,10 @@
 
 As in MEC (Cho & Brand 2017) only shifts in width are copied, but for one panel and one segment of the input
 channels at a time, so that the copies stay in the first cache. A vector holds LANES pixels of one row of the
-output, or, in narrow images, several *row groups*: row y, y + h, y + 2h ... side by side. A panel is NV
-such vectors below each other, and a *run* is NV + reach of them: what one shift in width of one input plane
-gives to the taps of all heights. A tap (c, r, s) reads its run from vector r on.
+output or, where fewer columns are left, of several *row groups*: row y, y + h, y + 2h ... side by side. So 28
+columns are a *strip* of 16, one of 8 (two rows to a vector) and one of 4 (four rows): 49 vectors, not 56. A
+panel is NV such vectors below each other, and a *run* is NV + reach of them: what one shift in width of one
+input plane gives to the taps of all heights. A tap (c, r, s) reads its run from vector r on.
 
     panel (NV = 3)     run (reach = 2), copied from column x + s - left
     y      a a a a     y-top    . . . .   <- vectors 0-2 are read by r = 0
@@ -31,6 +32,46 @@ from zeroskip.conv.problem import Array, ConvProblem
 
 # Vectors of every third pixel would take gathering, those of every fourth reach too far behind the last row.
 LARGEST_STRIDE = 2
+# A strip more costs as much as so many vectors: copies of the rows around it, and starts of blocks.
+STRIP_COSTS = 2
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Columns of the output, with the rows of `groups` runs of rows to a vector, and the `rows` of a run."""
+
+    first: int
+    width: int
+    groups: int
+    rows: int
+
+    def vectors(self, lanes: int) -> int:
+        """Vectors of an image."""
+        return self.rows * -(-self.width * self.groups // lanes)
+
+
+def strips(width: int, height: int, pitch: int, lanes: int) -> list[Strip]:
+    """The columns of the output in strips that leave few lanes empty."""
+    whole = width // lanes * lanes
+    rest = _narrow_strips(whole, width - whole, height, pitch, lanes) if whole < width else []
+    if whole and rest and rest[0].groups == 1:
+        return [Strip(0, width, 1, height)]
+    return [Strip(0, whole, 1, height), *rest] if whole else rest
+
+
+def _narrow_strips(first: int, width: int, height: int, pitch: int, lanes: int) -> list[Strip]:
+    """Columns for less than a vector: in one strip, or in a filled one and what is then left."""
+    groups = row_groups(width, height, pitch, lanes)
+    one = [Strip(first, width, groups, -(-height // groups))]
+    share = 1 << width.bit_length() - 1
+    if share == width or groups == lanes // share:
+        return one
+    filled = row_groups(share, height, pitch, lanes)
+    two = [
+        Strip(first, share, filled, -(-height // filled)),
+        *_narrow_strips(first + share, width - share, height, pitch, lanes),
+    ]
+    return min(one, two, key=lambda strips: sum(strip.rows + STRIP_COSTS for strip in strips))
 
 
 def row_groups(width: int, height: int, pitch: int, lanes: int) -> int:
@@ -92,7 +133,7 @@ class Shifts:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the panels of a layer lie."""
+    """Where the panels of a strip lie."""
 
     table: Array  # int32[panels][row groups][4]: bytes to the first input and output pixel; rows, columns
     nv: int
@@ -105,33 +146,38 @@ class Places:
         return len(self.table)
 
 
-def places(x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int) -> Places:
-    """Panels of at most `widest` vectors over all images of y; those of fewer vectors come last."""
+def places(x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int) -> list[Places]:
+    """Panels of at most `widest` vectors over all images of y, strip by strip."""
+    cut = strips(y.width, y.height, x.pitch * strides[0], lanes)
+    return [_places(strip, x, y, strides, widest, lanes) for strip in cut]
+
+
+def _places(strip: Strip, x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int) -> Places:
+    """The panels of a strip; those of fewer vectors come last."""
     down, across = strides
-    groups = row_groups(y.width, y.height, x.pitch * down, lanes)
-    height, share = -(-y.height // groups), lanes // groups
-    cut = Panels(height, widest)
-    nv = cut.nv
+    share = lanes // strip.groups
+    cut = Panels(strip.rows, widest)
+    nv, end = cut.nv, strip.first + strip.width
     sizes = [nv] * cut.wide + [nv - 1] * (cut.count - cut.wide)
     starts = np.cumsum([0, *sizes[:-1]])
     panels: dict[int, list[list[tuple[int, int, int, int]]]] = {nv: [], nv - 1: []}
     for image in range(y.images):
-        for column in range(0, y.width, share if groups > 1 else lanes):
+        for column in range(strip.first, end, share):
             for start, size in zip(starts, sizes, strict=True):
-                rows = [int(start) + g * height for g in range(groups)]
+                rows = [int(start) + g * strip.rows for g in range(strip.groups)]
                 panels[size].append(
                     [
                         (
                             4 * ((image * x.rows + row * down) * x.pitch + column * across),
                             4 * ((image * y.rows + row) * y.pitch + column),
                             min(size, y.height - row),
-                            min(share, y.width - column),
+                            min(share, end - column),
                         )
                         for row in rows
                     ]
                 )
     table = np.array(panels[nv] + panels[nv - 1], np.int32)
-    return Places(table, nv, len(panels[nv]), groups)
+    return Places(table, nv, len(panels[nv]), strip.groups)
 
 
 def kernel(tile: Tile) -> Kernel:
@@ -166,7 +212,7 @@ class ShiftedEmitter(Emitter):
             self.segments_of(nv, first, last, group)
 
     def fetch(self, nv: int, segment: Expr, group: Expr | None) -> None:
-        """Copy the runs of the segment; a run takes NV + reach vectors, also in narrow panels."""
+        """Copy the runs of the segment; a run has room for the NV + reach vectors of the highest panels."""
         b = self.b
         assert group is not None
         bounds = b.pointer(Arg.RUN_BOUNDS) + (group * self.segments + segment) * 4
@@ -174,7 +220,7 @@ class ShiftedEmitter(Emitter):
         reach, runs = b.arg(Arg.REACH), b.pointer(Arg.RUNS)
         with b.loop(first, last) as run:
             offset = b.load_i32(runs + run * 4)
-            to = self.pixels + (run - first) * (reach + self.tile.nv) * b.vector_bytes
+            to = self.pixels + (run - first) * b.arg(Arg.RUN_BYTES)
             for row in range(nv):
                 self.copy(offset, b.int(row), to)
             with b.loop(nv, reach + nv) as below:

@@ -13,7 +13,7 @@ from itertools import product
 from zeroskip.codegen import Target
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Shifts, row_groups
+from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Shifts, strips
 from zeroskip.conv.taps import Variant
 
 FIRST_CACHE = 32 * 1024
@@ -43,11 +43,12 @@ def plain_variants(
     return [Variant(mr, nv, segment) for mr, nv in distinct for segment in segments if segment < channels]
 
 
-def shifted_shape(problem: ConvProblem, target: Target) -> tuple[int, int]:
-    """Panels of a layer side by side, and the vectors of one below each other, if shifted."""
+def shifted_panels(problem: ConvProblem, widest: int, target: Target) -> list[Panels]:
+    """The panels of a layer, if shifted, in the order of `strips`, images and columns side by side."""
     pitch = (problem.W + problem.pads[1]) * problem.strides[0]
-    groups = row_groups(problem.Q, problem.P, pitch, target.lanes)
-    return problem.N * -(-problem.Q // target.lanes), -(-problem.P // groups)
+    cut = strips(problem.Q, problem.P, pitch, target.lanes)
+    sides = (problem.N * strip.vectors(target.lanes) // strip.rows for strip in cut)
+    return [Panels(strip.rows, widest) for strip, side in zip(cut, sides, strict=True) for _ in range(side)]
 
 
 def shifted_variants(problem: ConvProblem, mr: int, widths: Sequence[int], target: Target) -> list[Variant]:
@@ -67,10 +68,9 @@ def shifted_sizes(
 ) -> list[tuple[int, int]]:
     """Vectors of a panel, and how many input channels of it (0: all) so many bytes hold, one at least."""
     channels, shifts = problem.C // problem.groups, Shifts(problem)
-    height = shifted_shape(problem, target)[1]
     found: dict[tuple[int, int], None] = {}
     for widest, size in product(widths, sizes):
-        nv = Panels(height, widest).nv
+        nv = max(cut.nv for cut in shifted_panels(problem, widest, target))
         fitting = max(1, size // (shifts.channel_vectors(nv) * target.lanes * 4))
         found[nv, 0 if fitting >= channels else fitting] = None
     return list(found)
@@ -78,21 +78,25 @@ def shifted_sizes(
 
 def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Target) -> float:
     """Predicted cycles when blocks of `variant.mr` output channels have `taps` taps in all."""
-    side, height = shifted_shape(problem, target) if variant.shifted else (1, pixel_vectors(problem, target))
-    panels = Panels(height, variant.nv)
-    vectors, count, mr = side * panels.vectors, side * panels.count, variant.mr
+    panels = (
+        shifted_panels(problem, variant.nv, target)
+        if variant.shifted
+        else [Panels(pixel_vectors(problem, target), variant.nv)]
+    )
+    vectors, count = sum(cut.vectors for cut in panels), sum(cut.count for cut in panels)
+    nv, mr = max(cut.nv for cut in panels), variant.mr
     channels = problem.C // problem.groups
     segment = min(variant.segment or channels, channels)
     segments = -(-channels // segment)
     blocks = -(-problem.K // mr)
-    lines = panels.nv + (1 if problem.S > 1 else 0)
-    shifts = problem.R if panels.nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
+    lines = nv + (1 if problem.S > 1 else 0)
+    shifts = problem.R if nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
     footprint = segment * lines * min(problem.R, shifts + 1) * target.lanes * 4
     load = NEAR_LOAD if footprint <= FIRST_CACHE else FAR_LOAD
     copies = 0.0
     if variant.shifted:
         load = NEAR_LOAD
-        copies = COPY * problem.C * count * Shifts(problem).channel_vectors(panels.nv)
+        copies = COPY * problem.C * count * Shifts(problem).channel_vectors(nv)
     elif problem.misaligned:
         load *= 1.6  # most shifted vectors straddle two cache lines
     multiply = taps * vectors * mr / 2

@@ -65,16 +65,17 @@ def sparse_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Ca
         panels = panels_of(y, variant, lanes)
         taps = pack_sparse(problem, variant, x, split(problem, panels.count, site.threads)[1])
         return (call(problem, variant, taps, site, panels),)
-    taps, at = shifted_taps(problem, variant, site)
-    return zero_borders(site.y, site.threads), call(problem, variant, taps, site, at)
+    taps, strips = shifted_taps(problem, variant, site)
+    calls = (call(problem, variant, taps, site, at) for at in strips)
+    return zero_borders(site.y, site.threads), *calls
 
 
-def shifted_taps(problem: ConvProblem, variant: Variant, site: Site) -> tuple[PackedTaps, Places]:
+def shifted_taps(problem: ConvProblem, variant: Variant, site: Site) -> tuple[PackedTaps, list[Places]]:
     """The taps that are not zero, on shifted panels, and where these panels lie."""
     x, lanes = site.x.planar, site.target.lanes
-    at = places(x, site.y.planar, problem.strides, variant.nv, lanes)
-    runs = split(problem, at.count, site.threads, copied=True)[1]
-    return pack_shifted(problem, variant, x, runs, at.nv, lanes), at
+    strips = places(x, site.y.planar, problem.strides, variant.nv, lanes)
+    runs = split(problem, min(at.count for at in strips), site.threads, copied=True)[1]
+    return pack_shifted(problem, variant, x, runs, max(at.nv for at in strips), lanes), strips
 
 
 def vectors_of(layout: Planar, lanes: int) -> int:
@@ -112,7 +113,8 @@ NONE = np.zeros(0, np.int32)
 class PackedTaps:
     """The micro-kernel's arrays: see `Arg.BLOCKS`, `Arg.OFFSETS`, `Arg.VALUES`, `Arg.ROWS`, `Arg.RUNS`.
 
-    `bounds` cut the blocks into runs of about equal work, for threads to share.
+    `bounds` cut the blocks into runs of about equal work, for threads to share. Of shifted panels a run of
+    pixels takes `run_vectors`.
     """
 
     blocks: Array
@@ -123,6 +125,7 @@ class PackedTaps:
     unit: int = 0
     run_bounds: Array = field(default_factory=lambda: NONE)
     runs: Array = field(default_factory=lambda: NONE)
+    run_vectors: int = 0
 
     @property
     def segments(self) -> int:
@@ -221,7 +224,12 @@ def pack_shifted(
     parts = [group[cut.start // area : cut.stop // area].reshape(-1) for group in sources for cut in cuts]
     bounds = np.cumsum([0, *(len(part) for part in parts)])
     assert np.abs(sources).max() < 2**31, "input planes span more than 2 GiB"
-    return replace(taps, run_bounds=_narrow(bounds), runs=np.concatenate(parts).astype(np.int32))
+    return replace(
+        taps,
+        run_bounds=_narrow(bounds),
+        runs=np.concatenate(parts).astype(np.int32),
+        run_vectors=nv + shifts.reach,
+    )
 
 
 def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: list[Array], runs: int) -> PackedTaps:
@@ -288,10 +296,10 @@ def call(
     at = panels if isinstance(panels, Places) else None
     tile = tile_of(problem, variant, taps, site, panels)
     total = int(taps.blocks.shape[1])
-    chunks, _ = split(problem, panels.count, threads)
-    groups = len(taps.bounds) - 1
-    reach = Shifts(problem).reach if at else 0
-    packed = int(np.diff(taps.run_bounds).max(initial=0)) * (panels.nv + reach) * lanes * 4
+    chunks, groups = split(problem, panels.count, threads, copied=at is not None)
+    bounds = taps.bounds if groups > 1 else taps.bounds[[0, -1]]
+    run_bytes = taps.run_vectors * lanes * 4
+    packed = int(np.diff(taps.run_bounds).max(initial=0)) * run_bytes
     scratch = packed + (total * variant.mr * panels.nv * lanes * 4 if tile.segmented else 0)
     bias = np.zeros(problem.K + 1, np.float32)
     if problem.bias is not None:
@@ -315,8 +323,8 @@ def call(
         Arg.PANELS: panels.count,
         Arg.WIDE: panels.wide,
         Arg.PANELS_PER_TASK: -(-panels.count // chunks),
-        Arg.GROUPS: groups,
-        Arg.GROUP_BOUNDS: taps.bounds,
+        Arg.GROUPS: len(bounds) - 1,
+        Arg.GROUP_BOUNDS: bounds,
         Arg.SEGMENTS: taps.segments,
         Arg.TOTAL_BLOCKS: total,
         Arg.COMPUTED: vectors_of(layout, lanes) * lanes * 4,
@@ -326,13 +334,14 @@ def call(
         Arg.PLACES: at.table if at else NONE,
         Arg.RUN_BOUNDS: taps.run_bounds,
         Arg.RUNS: taps.runs,
-        Arg.REACH: reach,
+        Arg.REACH: Shifts(problem).reach if at else 0,
+        Arg.RUN_BYTES: run_bytes,
         Arg.INPUT_STEP: 4 * x.planar.pitch * problem.strides[0],
         Arg.OUTPUT_PITCH: 4 * layout.pitch,
         Arg.PACKED_BYTES: packed,
     }
     arguments = tuple(values[arg] for arg in Arg)
-    tasks = groups * -(-panels.count // -(-panels.count // chunks))
+    tasks = (len(bounds) - 1) * -(-panels.count // -(-panels.count // chunks))
     return Call(kernel(tile), arguments, tasks, scratch)
 
 
