@@ -4,8 +4,9 @@
     python benchmarks/memory.py MODEL ...      # any files or named networks; prints, writes only with --out
 
 Resident bytes as Linux counts them: of the process at its peak, and what opening a session and running one
-picture added (what the imports take, LLVM above all, is there before; the answers are counted out). The
-tuning and compiling are done before, in another process. Beside them stands what `session.plan` reports.
+picture added (what the imports take, LLVM above all, and the picture are there before; the answers are
+counted out). The tuning and compiling are done before, in another process. Beside them stands what
+`session.plan` reports.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import onnx
 
 import networks
 import results
@@ -44,23 +47,23 @@ def theirs(path):
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-def run(session):
-    value = session.get_inputs()[0]
-    shape = [size if isinstance(size, int) else 1 for size in value.shape]
-    return session.run(None, {value.name: np.random.default_rng(7).standard_normal(shape).astype(np.float32)})
+def picture(path):
+    name, shape = json.loads(inputs)[path]
+    return {name: np.random.default_rng(7).standard_normal(shape, np.float32)}
 
-runtime, model, small = sys.argv[1:]
+runtime, model, small, inputs = sys.argv[1:]
 if runtime == "tune":
     ours(small)
     ours(model, tune=True)
     sys.exit()
 open_session = ours if runtime == "zeroskip" else theirs
-run(open_session(small))
+given = picture(model)  # the caller's
+open_session(small).run(None, picture(small))
 gc.collect()
 Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
 before = kilobytes("VmRSS")
 session = open_session(model)
-answers = run(session)
+answers = session.run(None, given)
 gained = kilobytes("VmRSS") - before - sum(a.nbytes for a in answers) // 1024
 found = {"peak": kilobytes("VmHWM"), "peak_gained": kilobytes("VmHWM") - before, "gained": gained}
 if runtime == "zeroskip":
@@ -80,11 +83,18 @@ def of(model: Path, small: Path) -> dict[str, Any]:
 
 
 def _child(runtime: str, model: Path, small: Path) -> str:
-    command = [sys.executable, "-c", _CHILD, runtime, str(model), str(small)]
+    inputs = {str(path): _input(path) for path in (model, small)}
+    command = [sys.executable, "-c", _CHILD, runtime, str(model), str(small), json.dumps(inputs)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise ZeroskipError(f"{model}: no memory measured of {runtime}: {done.stderr.strip()[-500:]}")
     return done.stdout
+
+
+def _input(path: Path) -> tuple[str, list[int]]:
+    """Name and shape of the network's input."""
+    value = onnx.load(path, load_external_data=False).graph.input[0]
+    return value.name, [size.dim_value or 1 for size in value.type.tensor_type.shape.dim]
 
 
 def line(entry: dict[str, Any]) -> str:

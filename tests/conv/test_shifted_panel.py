@@ -78,11 +78,11 @@ def test_row_groups():
 
 def test_strips():
     """Columns that fill half a vector share it with another row, those of a quarter with three."""
-    assert strips(28, 28, 29, 16) == [Strip(0, 16, 1, 28), Strip(16, 8, 2, 14), Strip(24, 4, 4, 7)]
-    assert strips(56, 56, 57, 16) == [Strip(0, 48, 1, 56), Strip(48, 8, 2, 28)]
-    assert strips(14, 14, 15, 16) == [Strip(0, 14, 1, 14)]  # 8 and 6 would take as many vectors
-    assert strips(31, 9, 32, 16) == [Strip(0, 31, 1, 9)]
-    assert strips(7, 7, 8, 16) == [Strip(0, 7, 2, 4)]
+    assert strips(28, 28, 29, 16) == (Strip(0, 16, 1, 28), Strip(16, 8, 2, 14), Strip(24, 4, 4, 7))
+    assert strips(56, 56, 57, 16) == (Strip(0, 48, 1, 56), Strip(48, 8, 2, 28))
+    assert strips(14, 14, 15, 16) == (Strip(0, 14, 1, 14),)  # 8 and 6 would take as many vectors
+    assert strips(31, 9, 32, 16) == (Strip(0, 31, 1, 9),)
+    assert strips(7, 7, 8, 16) == (Strip(0, 7, 2, 4),)
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([4, 8, 16]))

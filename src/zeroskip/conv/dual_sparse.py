@@ -26,7 +26,7 @@ from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.dual_sparse_kernel import Arg, kernel
 from zeroskip.conv.microkernel import Arg as Common
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Places, Shifts
+from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Places, shifts
 from zeroskip.conv.tap_cost import shifted_panels, shifted_sizes, tap_cycles
 
 # Vectors of pixels, by registers: short runs are all zero more often, long ones are worth more copying.
@@ -52,7 +52,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     """As `sparse_direct`, less the weights whose runs are zero; of each weight a copy, of each tap a test."""
     parsed = taps.parse_variant(variant)
     panels = sum(cut.count for cut in shifted_panels(problem, parsed.nv, target))
-    tests = problem.C * Shifts(problem).channel_vectors(parsed.nv) * parsed.nv / 2
+    tests = problem.C * shifts(problem).channel_vectors(parsed.nv) * parsed.nv / 2
     copies = 1.5 * problem.nonzeros
     return tap_cycles(problem, parsed, (1 - ALL_ZERO) * problem.nonzeros, target) + panels * (tests + copies)
 

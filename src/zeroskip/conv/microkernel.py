@@ -85,7 +85,8 @@ class Tile:
     With MR = 1, `unit` says how offsets are held: 0, in bytes as int32; else as uint16 multiples of so many
     bytes from a base, one for each block and segment: a quarter less to stream from memory. `row_groups` says
     how many runs of rows a vector of a shifted panel holds (0: panels are read where they are), `stride` how
-    many pixels of the input a pixel of such a panel stands for.
+    many pixels of the input a pixel of such a panel stands for. Where panels are `even`, all of NV vectors,
+    the code is half as long.
     """
 
     mr: int
@@ -96,6 +97,7 @@ class Tile:
     row_groups: int = 0
     unit: int = 0
     stride: int = 1
+    even: bool = False
 
     @property
     def name(self) -> str:
@@ -103,7 +105,7 @@ class Tile:
         flags = ("_segmented" if self.segmented else "") + epilogue_tag(self.activation, self.residual)
         shifted = f"_shifted{self.row_groups}by{self.stride}" if self.row_groups else ""
         unit = f"_unit{self.unit}" if self.unit else ""
-        return f"taps_{self.mr}x{self.nv}{unit}{shifted}{flags}"
+        return f"taps_{self.mr}x{self.nv}{'_even' if self.even else ''}{unit}{shifted}{flags}"
 
     @property
     def offset_bytes(self) -> int:
@@ -137,7 +139,7 @@ class Emitter:
         last = b.minimum(first + share, panels)
         with b.loop(first, b.minimum(last, wide)) as panel:
             self.panel(panel, panel * nv, nv)
-        if nv > 1:
+        if not self.tile.even:
             with b.loop(b.maximum(first, wide), last) as panel:
                 self.panel(panel, wide * nv + (panel - wide) * (nv - 1), nv - 1)
         with b.when(last.equals(panels)):

@@ -18,7 +18,7 @@ input plane gives to the taps of all heights. A tap (c, r, s) reads its run from
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -50,27 +50,28 @@ class Strip:
         return self.rows * -(-self.width * self.groups // lanes)
 
 
-def strips(width: int, height: int, pitch: int, lanes: int) -> list[Strip]:
+@cache
+def strips(width: int, height: int, pitch: int, lanes: int) -> tuple[Strip, ...]:
     """The columns of the output in strips that leave few lanes empty."""
     whole = width // lanes * lanes
-    rest = _narrow_strips(whole, width - whole, height, pitch, lanes) if whole < width else []
+    rest = _narrow_strips(whole, width - whole, height, pitch, lanes) if whole < width else ()
     if whole and rest and rest[0].groups == 1:
-        return [Strip(0, width, 1, height)]
-    return [Strip(0, whole, 1, height), *rest] if whole else rest
+        return (Strip(0, width, 1, height),)
+    return (Strip(0, whole, 1, height), *rest) if whole else rest
 
 
-def _narrow_strips(first: int, width: int, height: int, pitch: int, lanes: int) -> list[Strip]:
+def _narrow_strips(first: int, width: int, height: int, pitch: int, lanes: int) -> tuple[Strip, ...]:
     """Columns for less than a vector: in one strip, or in a filled one and what is then left."""
     groups = row_groups(width, height, pitch, lanes)
-    one = [Strip(first, width, groups, -(-height // groups))]
+    one = (Strip(first, width, groups, -(-height // groups)),)
     share = 1 << width.bit_length() - 1
     if share == width or groups == lanes // share:
         return one
     filled = row_groups(share, height, pitch, lanes)
-    two = [
+    two = (
         Strip(first, share, filled, -(-height // filled)),
         *_narrow_strips(first + share, width - share, height, pitch, lanes),
-    ]
+    )
     return min(one, two, key=lambda strips: sum(strip.rows + STRIP_COSTS for strip in strips))
 
 
@@ -86,19 +87,19 @@ def row_groups(width: int, height: int, pitch: int, lanes: int) -> int:
     return groups
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Shifts:
     """Which runs a layer's taps read: of every stride-th row and column of the input as it is."""
 
-    problem: ConvProblem
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
 
     @cached_property
     def cells(self) -> tuple[Array, Array, Array]:
         """Of every cell (r, s) of the kernel: first row and column of its run, and its row within the run."""
-        p = self.problem
-        r = np.arange(p.R)[:, None] * p.dilations[0] + np.zeros((1, p.S), int)
-        s = np.arange(p.S) * p.dilations[1] + np.zeros((p.R, 1), int)
-        return r % p.strides[0], s, r // p.strides[0]
+        r, s = np.indices(self.kernel) * np.reshape(self.dilations, (2, 1, 1))
+        return r % self.strides[0], s, r // self.strides[0]
 
     @cached_property
     def runs(self) -> list[tuple[int, int]]:
@@ -106,7 +107,7 @@ class Shifts:
         rows, columns, _ = self.cells
         return sorted(set(zip(rows.reshape(-1).tolist(), columns.reshape(-1).tolist(), strict=True)))
 
-    @property
+    @cached_property
     def reach(self) -> int:
         """Rows from the first to the last that taps of one run read."""
         return int(self.cells[2].max())
@@ -123,12 +124,20 @@ class Shifts:
         vectors: Array = np.asarray(runs, np.int64) * (nv + self.reach) + within.reshape(-1)
         return vectors
 
-    def sources(self, x: Planar) -> Array:
+    def sources(self, x: Planar, pads: tuple[int, int, int, int]) -> Array:
         """Bytes from the pixel under an output pixel to the first pixel of its runs: (C, runs)."""
-        top, left = self.problem.pads[:2]
+        top, left = pads[:2]
         runs: Array = np.array(self.runs)
         pixels = (runs[:, 0] - top) * x.pitch + runs[:, 1] - left
-        return np.asarray(np.arange(self.problem.C)[:, None] * x.plane + 4 * pixels)
+        return np.asarray(np.arange(x.channels)[:, None] * x.plane + 4 * pixels)
+
+
+def shifts(problem: ConvProblem) -> Shifts:
+    """The shifts of a layer; equal ones are one, for selectors ask again and again."""
+    return _shifts((problem.R, problem.S), problem.strides, problem.dilations)
+
+
+_shifts = cache(Shifts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,9 +230,10 @@ class ShiftedEmitter(Emitter):
         with b.loop(first, last) as run:
             offset = b.load_i32(runs + run * 4)
             to = self.pixels + (run - first) * b.arg(Arg.RUN_BYTES)
-            for row in range(nv):
+            unrolled = nv if self.tile.row_groups == 1 else 0
+            for row in range(unrolled):
                 self.copy(offset, b.int(row), to)
-            with b.loop(nv, reach + nv) as below:
+            with b.loop(unrolled, reach + nv) as below:
                 self.copy(offset, below, to)
 
     def copy(self, offset: Expr, v: Expr, to: Expr) -> None:

@@ -13,7 +13,7 @@ from itertools import product
 from zeroskip.codegen import Target
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Shifts, strips
+from zeroskip.conv.shifted_panel import LARGEST_STRIDE, shifts, strips
 from zeroskip.conv.taps import Variant
 
 FIRST_CACHE = 32 * 1024
@@ -67,11 +67,11 @@ def shifted_sizes(
     problem: ConvProblem, widths: Sequence[int], sizes: Sequence[int], target: Target
 ) -> list[tuple[int, int]]:
     """Vectors of a panel, and how many input channels of it (0: all) so many bytes hold, one at least."""
-    channels, shifts = problem.C // problem.groups, Shifts(problem)
+    channels, layer = problem.C // problem.groups, shifts(problem)
     found: dict[tuple[int, int], None] = {}
     for widest, size in product(widths, sizes):
         nv = max(cut.nv for cut in shifted_panels(problem, widest, target))
-        fitting = max(1, size // (shifts.channel_vectors(nv) * target.lanes * 4))
+        fitting = max(1, size // (layer.channel_vectors(nv) * target.lanes * 4))
         found[nv, 0 if fitting >= channels else fitting] = None
     return list(found)
 
@@ -90,13 +90,13 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     segments = -(-channels // segment)
     blocks = -(-problem.K // mr)
     lines = nv + (1 if problem.S > 1 else 0)
-    shifts = problem.R if nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
-    footprint = segment * lines * min(problem.R, shifts + 1) * target.lanes * 4
+    rows = problem.R if nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
+    footprint = segment * lines * min(problem.R, rows + 1) * target.lanes * 4
     load = NEAR_LOAD if footprint <= FIRST_CACHE else FAR_LOAD
     copies = 0.0
     if variant.shifted:
         load = NEAR_LOAD
-        copies = COPY * problem.C * count * Shifts(problem).channel_vectors(nv)
+        copies = COPY * problem.C * count * shifts(problem).channel_vectors(nv)
     elif problem.misaligned:
         load *= 1.6  # most shifted vectors straddle two cache lines
     multiply = taps * vectors * mr / 2

@@ -12,14 +12,14 @@ from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.microkernel import GROUP, Arg, Tile
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import Array, ConvProblem, blocked, rows_of
-from zeroskip.conv.shifted_panel import Places, Shifts, kernel, places
+from zeroskip.conv.shifted_panel import Places, kernel, places, shifts
 
 # With fewer multiply-accumulates a layer is not worth splitting among threads (a barrier costs about 1 us).
 MACS_WORTH_A_TASK = 100_000
 TASKS_PER_THREAD = 4
 
-# Offsets beside their weights are counted in one of these units, if 16 bits are enough.
-UNITS = (4, 64)
+# Offsets beside their weights are counted in the first of these units that fits, if 16 bits are enough.
+UNITS = (64, 4)
 
 
 @dataclass(frozen=True)
@@ -159,24 +159,24 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar, runs: int) -> 
         first_value += groups * blocks * taps
         first_offset += groups * taps
     bounds = _bounds(np.ones(groups * blocks, int), runs)
+    values = np.concatenate(parts)
     if variant.mr > 1:
-        return _listed(entries, lists, parts, rows, bounds, variant.mr)
+        return _listed(entries, lists, values, rows, bounds, variant.mr)
     lists = [np.repeat(part.reshape(groups, 1, -1), blocks, axis=1).reshape(-1) for part in lists]
-    return _grouped(entries, lists, parts, rows, bounds)
+    return _grouped(entries, lists, values, rows, bounds)
 
 
 def _listed(
-    entries: list[Array], offsets: list[Array], values: list[Array], rows: Array, bounds: Array, mr: int
+    entries: list[Array], offsets: list[Array], values: Array, rows: Array, bounds: Array, mr: int
 ) -> PackedTaps:
     """For blocks of `mr` output channels: a list of offsets beside the weights."""
     blocks = np.stack(entries)
     blocks[:, :, 0] *= 4 * mr
-    weights = np.ascontiguousarray(np.concatenate(values))
-    return PackedTaps(_narrow(blocks), np.concatenate(offsets), weights, rows, bounds)
+    return PackedTaps(_narrow(blocks), np.concatenate(offsets), values, rows, bounds)
 
 
 def _grouped(
-    entries: list[Array], offsets: list[Array], values: list[Array], rows: Array, bounds: Array
+    entries: list[Array], offsets: list[Array], values: Array, rows: Array, bounds: Array
 ) -> PackedTaps:
     """For one output channel at a time: groups of weights and offsets; the latter in 16 bits if possible."""
     blocks = np.stack(entries)
@@ -188,15 +188,16 @@ def _grouped(
     counts = blocks[:, :, 2].reshape(-1)
     starts = np.concatenate([[0], np.cumsum(-(-counts * (4 + width) // 4) * 4)])
     blocks[:, :, 0] = starts[:-1].reshape(blocks.shape[:2])
+    blocks = _narrow(blocks)
     data = np.zeros(int(starts[-1]) + 4, np.uint8)  # the last offset is read as 4 bytes
-    tap = np.arange(len(near)) - np.repeat(np.cumsum(counts) - counts, counts)
-    group, lane = np.divmod(tap, GROUP)
-    size = np.minimum(GROUP, np.repeat(counts, counts) - group * GROUP)
-    at = np.repeat(starts[:-1], counts) + group * (GROUP * (4 + width))
-    data.view(np.float32)[at // 4 + lane] = np.concatenate(values)
-    place = at // width + size * 4 // width + lane
-    data.view(np.uint16 if unit else np.int32)[place] = near // (unit or 1)
-    return PackedTaps(_narrow(blocks), NONE, data, rows, bounds, unit)
+    firsts = np.cumsum(counts) - counts
+    tap = np.arange(len(near), dtype=np.int32) - np.repeat(firsts.astype(np.int32), counts)
+    lane = tap % GROUP
+    size = np.minimum(GROUP, np.repeat(counts.astype(np.int32), counts) - (tap - lane))
+    at = np.repeat(starts[:-1].astype(np.int32), counts) + (tap - lane) * (4 + width)
+    data.view(np.float32)[at // 4 + lane] = values
+    data.view(np.uint16 if unit else np.int32)[(at + 4 * size) // width + lane] = near // (unit or 1)
+    return PackedTaps(blocks, NONE, data, rows, bounds, unit)
 
 
 def _narrow(blocks: Array) -> Array:
@@ -206,21 +207,20 @@ def _narrow(blocks: Array) -> Array:
 
 def pack_sparse(problem: ConvProblem, variant: Variant, x: Planar, runs: int) -> PackedTaps:
     """The taps at which any channel of the block is not zero; each block has its own offset list."""
-    offsets = tap_offsets(problem, x).reshape(problem.groups, -1)
-    return _pack_nonzeros(problem, variant, [offsets[:, cut] for cut in _segments(problem, variant)], runs)
+    return _pack_nonzeros(problem, variant, tap_offsets(problem, x).reshape(problem.groups, -1), runs)
 
 
 def pack_shifted(
     problem: ConvProblem, variant: Variant, x: Planar, runs: int, nv: int, lanes: int
 ) -> PackedTaps:
     """The same with offsets into a shifted panel of `nv` vectors, and the runs that fill it."""
-    shifts, area = Shifts(problem), problem.R * problem.S
+    layer, area = shifts(problem), problem.R * problem.S
     cuts = _segments(problem, variant)
     channels = np.arange((cuts[0].stop - cuts[0].start) // area)[:, None]
-    offsets = 4 * lanes * (channels * shifts.channel_vectors(nv) + shifts.places(nv)).reshape(-1)
-    each = [np.tile(offsets[: cut.stop - cut.start], (problem.groups, 1)) for cut in cuts]
-    taps = _pack_nonzeros(problem, variant, each, runs)
-    sources = shifts.sources(x).reshape(problem.groups, -1, len(shifts.runs))
+    offsets = 4 * lanes * (channels * layer.channel_vectors(nv) + layer.places(nv)).reshape(-1)
+    own = np.concatenate([offsets[: cut.stop - cut.start] for cut in cuts])
+    taps = _pack_nonzeros(problem, variant, np.tile(own, (problem.groups, 1)), runs)
+    sources = layer.sources(x, problem.pads).reshape(problem.groups, -1, len(layer.runs))
     parts = [group[cut.start // area : cut.stop // area].reshape(-1) for group in sources for cut in cuts]
     bounds = np.cumsum([0, *(len(part) for part in parts)])
     assert np.abs(sources).max() < 2**31, "input planes span more than 2 GiB"
@@ -228,39 +228,44 @@ def pack_shifted(
         taps,
         run_bounds=_narrow(bounds),
         runs=np.concatenate(parts).astype(np.int32),
-        run_vectors=nv + shifts.reach,
+        run_vectors=nv + layer.reach,
     )
 
 
-def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: list[Array], runs: int) -> PackedTaps:
-    """The taps that are not zero, with `offsets` (groups, taps of the segment) of each segment.
+def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: Array, runs: int) -> PackedTaps:
+    """The taps that are not zero; `offsets` (groups, taps of a group) are those of the taps.
 
     Blocks of a task and segment stand in the order of their taps, so that the processor foresees the ends of
     their loops (in a network; alone, it learns even random ones by heart).
     """
     w = blocked(problem, variant.mr)
-    there: Array = np.asarray(w.any(axis=2))
-    bounds = _bounds(np.count_nonzero(there, axis=2).reshape(-1), runs)
-    blocks = there.shape[0] * there.shape[1]
-    numbers = np.arange(blocks)
-    task = np.searchsorted(bounds, numbers, side="right") * problem.groups + numbers // there.shape[1]
-    values, lists, entries = [], [], []
-    first = 0
-    for cut, of_segment in zip(_segments(problem, variant), offsets, strict=True):
-        counts = np.count_nonzero(there[:, :, cut], axis=2).reshape(-1)
-        order = np.lexsort([counts, task])
-        place, tap = np.nonzero(there.reshape(blocks, -1)[order, cut])
-        group, block = np.divmod(order[place], there.shape[1])
-        values.append(w[group, block, :, tap + cut.start].reshape(-1))
-        lists.append(of_segment[group, tap].astype(np.int32))
-        sizes = counts[order]
-        starts = first + np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        entries.append(np.stack([starts, starts, sizes, order], axis=1))
-        first += tap.size
-    rows = rows_of(problem, variant.mr)
-    if variant.mr > 1:
-        return _listed(entries, lists, values, rows, bounds, variant.mr)
-    return _grouped(entries, lists, values, rows, bounds)
+    groups, per_group, mr, width = w.shape
+    there = (w[:, :, 0] != 0 if mr == 1 else w.any(axis=2)).reshape(-1, width)
+    counts = np.count_nonzero(there, axis=1)
+    bounds = _bounds(counts, runs)
+    numbers = np.arange(len(there))
+    task = np.searchsorted(bounds, numbers, side="right") * groups + numbers // per_group
+    # a block's taps in a segment follow each other among all that are there
+    found = np.flatnonzero(there)
+    cuts = _segments(problem, variant)
+    edges = np.array([cut.start for cut in cuts] + [width])
+    firsts = np.searchsorted(found, numbers * width + edges[:, None])
+    sizes = np.diff(firsts, axis=0)
+    order = np.stack([np.lexsort([size, task]) for size in sizes])
+    segment = np.arange(len(order))[:, None]
+    sizes, firsts = sizes[segment, order], firsts[segment, order]
+    ends = np.cumsum(sizes).reshape(sizes.shape)
+    starts = ends - sizes
+    taken = np.repeat((firsts - starts).reshape(-1), sizes.reshape(-1)) + np.arange(len(found))
+    block = np.repeat(numbers, counts)
+    tap = found - block * width
+    weights = w.reshape(-1)[found] if mr == 1 else w[block // per_group, block % per_group, :, tap]
+    lists = (offsets[0][tap] if groups == 1 else offsets[block // per_group, tap])[taken].astype(np.int32)
+    entries = list(np.stack([starts, starts, sizes, order], axis=2))
+    parts, values, rows = np.split(lists, ends[:-1, -1]), weights[taken].reshape(-1), rows_of(problem, mr)
+    if mr > 1:
+        return _listed(entries, parts, values, rows, bounds, mr)
+    return _grouped(entries, parts, values, rows, bounds)
 
 
 def _bounds(work: Array, runs: int) -> Array:
@@ -284,6 +289,7 @@ def tile_of(
         at.groups if at else 0,
         taps.unit,
         problem.strides[1] if at else 1,
+        panels.wide == panels.count,
     )
 
 
@@ -334,7 +340,7 @@ def call(
         Arg.PLACES: at.table if at else NONE,
         Arg.RUN_BOUNDS: taps.run_bounds,
         Arg.RUNS: taps.runs,
-        Arg.REACH: Shifts(problem).reach if at else 0,
+        Arg.REACH: shifts(problem).reach if at else 0,
         Arg.RUN_BYTES: run_bytes,
         Arg.INPUT_STEP: 4 * x.planar.pitch * problem.strides[0],
         Arg.OUTPUT_PITCH: 4 * layout.pitch,

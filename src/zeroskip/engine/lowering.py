@@ -47,6 +47,7 @@ def lower(network: Network, choose: Chooser, forced: bool = False, release: bool
         if release:
             network.release(node)
     object_outputs = _bind_outputs(network)
+    network.weights.trim()
     return Plan(
         network.target,
         network.threads,

@@ -69,6 +69,18 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def give_back_tail(memory: np.ndarray[Any, Any], used: int) -> None:
+    """Return the pages behind the first `used` bytes to the system; they are zeros when used again."""
+    if not hasattr(mmap, "MADV_DONTNEED") or memory.nbytes < HUGE_PAGE:
+        return
+    first = round_up(int(memory.ctypes.data) + used, mmap.PAGESIZE)
+    last = (int(memory.ctypes.data) + memory.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < last:
+        with suppress(OSError, AttributeError):
+            libc = ctypes.CDLL(None)
+            libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+
 def allocate(size: int) -> np.ndarray[Any, Any]:
     """`size` zero bytes plus slack on both sides, aligned to cache lines; huge pages where there are any.
 

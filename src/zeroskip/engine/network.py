@@ -11,6 +11,8 @@ from typing import Any, cast
 import numpy as np
 
 from zeroskip.codegen import Call, Operand, Plain, Planar, Target
+from zeroskip.codegen.compile import begin
+from zeroskip.codegen.target import runs_here
 from zeroskip.conv import ConvProblem
 from zeroskip.engine.geometry import Geometry
 from zeroskip.engine.plan import Array, Buffer, Objects, PythonCall, Step
@@ -256,9 +258,12 @@ class Network:
         return len(self._calls)
 
     def finish_step(self, node: Node, **facts: Any) -> None:
-        """Close the present step, which did the work of `node`."""
+        """Close the present step, which did the work of `node`; its kernels are compiled meanwhile."""
         if self._calls:
-            moved = iter(self.weights.gather(call for call in self._calls if isinstance(call, Call)))
+            native = [call for call in self._calls if isinstance(call, Call)]
+            if runs_here(self.target):
+                begin((call.kernel for call in native), self.target)
+            moved = iter(self.weights.gather(native))
             self.steps.append(
                 Step(
                     node.name or node.outputs[0],

@@ -15,8 +15,12 @@ from zeroskip.errors import AlgorithmError
 # A variant predicted slower than the best by this factor is not measured; the model errs by less than this.
 HOPELESS = 2.0
 MEASURED_AT_MOST = 10
+PREDICTED = "predicted"
 # Cycles a float between plain arrays and planes: 64x56x56 in and 64x54x54 out take 64 us.
 CONVERSION = 0.7
+# What is not measured runs with kernels that other layers have, unless others are predicted faster by this
+# factor: predictions err by more, and compiling a kernel takes 40 ms.
+ANOTHER_KERNEL = 1.05
 # Of each kind of candidates so many are tried, unless the first is beaten by this factor; another one if it
 # would come within the last factor of the layer's best, were it as much slower than predicted as its kind. So
 # half of those above are measured, and the layers of five networks take 0.6 % longer.
@@ -46,6 +50,8 @@ class Selector:
     prefer: str = "auto"
     known: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
+    _predicted: dict[store.LayerKey, tuple[Candidate, ...]] = field(default_factory=dict)
+    _kernels: set[tuple[str, bool, str]] = field(default_factory=set)
 
     def key(self, problem: ConvProblem) -> store.LayerKey:
         """What measurements of this convolution are remembered under: those of a forced algorithm apart."""
@@ -82,14 +88,28 @@ class Selector:
             best = min(measured, key=microseconds)
             candidates = tuple(sorted(measured, key=microseconds)) + refusals(rows, site.problem, self.target)
             return Choice(best.algorithm, best.variant, "measured", candidates)
-        candidates = predict(rows, site.problem, self.target)
+        if key not in self._predicted:  # layers that share what is measured share what is predicted
+            self._predicted[key] = predict(rows, site.problem, self.target)
+        candidates = self._predicted[key]
         possible = [c for c in candidates if not c.reason]
         if not possible:
             reasons = "; ".join(f"{c.algorithm}: {c.reason}" for c in candidates)
             raise AlgorithmError(f"layer {name!r} is refused by algorithm {self.algorithm!r}: {reasons}")
         self.layers.append(Layer(name, site, key, candidates))
-        first = min(_certain(possible), key=lambda c: c.predicted_cycles or 0.0)
-        return Choice(first.algorithm, first.variant, "predicted", candidates)
+        first = min(_certain(possible), key=self._cost)
+        self._kernels.add(_kernel(first))
+        return Choice(first.algorithm, first.variant, PREDICTED, candidates)
+
+    def _cost(self, candidate: Candidate) -> float:
+        return (candidate.predicted_cycles or 0.0) * (
+            1.0 if _kernel(candidate) in self._kernels else ANOTHER_KERNEL
+        )
+
+
+def _kernel(candidate: Candidate) -> tuple[str, bool, str]:
+    """What tells a candidate's kernels from others': what follows a variant's slash are numbers for them."""
+    whole = ALGORITHMS[candidate.algorithm].whole(candidate.variant)
+    return candidate.algorithm, whole, candidate.variant.partition("/")[0]
 
 
 def _certain(candidates: Sequence[Candidate]) -> Sequence[Candidate]:

@@ -23,7 +23,7 @@ from zeroskip.conv import ALGORITHMS
 from zeroskip.engine.executor import Context, Program
 from zeroskip.engine.memory import allocate
 from zeroskip.engine.plan import Array, Candidate, PythonCall
-from zeroskip.engine.selection import BEATEN, Layer, contender, microseconds, worth_measuring
+from zeroskip.engine.selection import BEATEN, PREDICTED, Layer, contender, microseconds, worth_measuring
 from zeroskip.engine.store import LayerKey
 from zeroskip.engine.weights import Weights
 
@@ -103,10 +103,10 @@ class Track:
     ) -> None:
         self._context, self._inputs, self._pool = context, inputs, pool
         self._outputs = context.fresh_outputs()
-        known = {id(layer.candidates): layer for layer in layers}  # nodes may have the same name, or none
+        coming = iter(layers)  # nodes may have the same name, or none, but they stand in this order
         self._steps: list[tuple[Layer | None, list[Part], list[Part]]] = []
         for step in context.plan.steps:
-            layer = known.get(id(step.candidates))
+            layer = next(coming) if step.how == PREDICTED else None
             first = layer.site.before if layer else 0
             parts = (step.calls[:first], step.calls[first:])
             prepare, work = (context.programs([replace(step, calls=calls)]) for calls in parts)

@@ -13,12 +13,11 @@ import numpy as np
 
 from zeroskip.codegen import Argument, Call
 from zeroskip.codegen.layout import LINE, round_up
-from zeroskip.engine.memory import allocate
+from zeroskip.engine.memory import allocate, give_back_tail
 from zeroskip.engine.plan import Array
 
 FIRST, GROWTH, LARGEST = 64 << 10, 8, 64 << 20
-"""Bytes of the first chunk, how many times larger the next is, and of the largest. What is left over at a
-chunk's end costs up to a huge page, so there are to be few; what lies behind that costs nothing."""
+"""Bytes of the first chunk, how many times larger the next is, and of the largest."""
 SHARED = 64 << 10
 """Arrays of so many bytes may belong to several steps (masks do); larger ones are one step's own."""
 
@@ -36,6 +35,10 @@ class Weights:
         own: dict[int, Array] = {}
         return [self._moved_call(call, own) for call in calls]
 
+    def trim(self) -> None:
+        """Give back what is left over at the end of the last chunk: up to a huge page."""
+        give_back_tail(self._chunk, self._used)
+
     def _moved_call(self, call: Call, own: dict[int, Array]) -> Call:
         arguments: list[Argument] = []
         for argument in call.arguments:
@@ -51,6 +54,7 @@ class Weights:
             return self._moved[id(array)][1]
         size = round_up(array.nbytes, LINE)
         if self._used + size > len(self._chunk):
+            self.trim()
             self._chunk = allocate(max(size, FIRST, min(LARGEST, GROWTH * len(self._chunk))))
             self._used = 0
         place = self._chunk[self._used : self._used + array.nbytes].view(array.dtype).reshape(array.shape)
