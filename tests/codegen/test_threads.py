@@ -33,7 +33,7 @@ def double(b):
 class Program:
     """Calls in the run loop's form."""
 
-    def __init__(self, host, calls, threads):
+    def __init__(self, host, calls, threads, overlap=False):
         kernels = [kernel for kernel, _, _ in calls]
         addresses = load(kernels, host.target)
         raw = np.zeros(program_slots(len(calls)) + 8, np.int64)
@@ -48,6 +48,8 @@ class Program:
             self.slots[record + Record.FUNCTION] = addresses[kernel.name]
             self.slots[record + Record.ARGUMENTS] = block.ctypes.data
             self.slots[record + Record.TASKS] = tasks
+            last = number == len(calls) - 1
+            self.slots[record + Record.BARRIER] = last if overlap else number + 1
 
     @property
     def address(self):
@@ -82,6 +84,19 @@ def test_calls_wait_for_each_other(host, marking):
         expected = 2 * np.roll(expected, -1)
     ThreadPool(threads).run(program.address)
     np.testing.assert_array_equal(rings[0], expected)
+
+
+def test_calls_that_overlap(host, marking):
+    """None waits for the other, and the program ends when all are done."""
+    threads, tasks = 3, 40
+    marks, by = np.zeros((8, tasks), np.int64), np.full((8, tasks), -1)
+    program = Program(
+        host, [(marking[0], pair, tasks) for pair in zip(marks, by, strict=True)], threads, True
+    )
+    pool = ThreadPool(threads)
+    for run in range(1, 31):
+        pool.run(program.address)
+        assert (marks == run).all()
 
 
 def test_alone_is_the_same(host, marking):

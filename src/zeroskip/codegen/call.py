@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Call:
     """`kernel` run `tasks` times (in any order, by any threads), over one argument block.
 
     Two tasks must not write the same byte, unless they write the same value; `scratch` is bytes per thread.
+    While a call that `overlaps` is not done, threads that find no task of it may begin with the next one.
     """
 
     kernel: Kernel
@@ -31,8 +32,14 @@ class Call:
     tasks: int = 1
     scratch: int = 0
     label: str = ""
+    overlaps: bool = False
 
     @property
     def constant_bytes(self) -> int:
         """Bytes of the arrays the call keeps (weights, offsets, masks)."""
         return sum(argument.nbytes for argument in self.arguments if isinstance(argument, np.ndarray))
+
+
+def side_by_side(*calls: Call) -> tuple[Call, ...]:
+    """Calls of which none reads or overwrites what another one writes: no thread waits between them."""
+    return (*(replace(call, overlaps=True) for call in calls[:-1]), *calls[-1:])

@@ -1,9 +1,9 @@
 """The native run loop: programs of kernel calls, and worker threads that wait for them without Python.
 
 A *program* is an array of 64-bit slots: a header, then one record per call. Every participating thread walks
-the same records; it draws task numbers from the record's counter until they run out and then waits at a
-barrier for the others. Workers spin for a bounded time between programs and then sleep on a condition
-variable.
+the same records; it draws task numbers from the record's counter until they run out and then, unless the
+call overlaps with the next one, waits at a barrier for the others. Workers spin for a bounded time between
+programs and then sleep on a condition variable.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Record(IntEnum):
     ARGUMENTS = 1
     TASKS = 2
     COUNTER = 3
+    BARRIER = 4  # number of the barrier behind this call, from 1; 0 where there is none
     SIZE = 8
 
 
@@ -134,7 +135,10 @@ def _emit_run(b: Builder) -> None:
                 invoke(record, task)
                 b.ir.branch(draw)
                 b.ir.position_at_end(finished)
-                _barrier(b, arrived, base + (i + 1) * threads, (i + 1).equals(calls) & (b.thread > 0))
+                number = b.load_i64(_slot(record, Record.BARRIER))
+                with b.when(number > 0):
+                    leaves = (i + 1).equals(calls) & (b.thread > 0)
+                    _barrier(b, arrived, base + number * threads, leaves)
 
 
 def _barrier(b: Builder, arrived: Expr, everybody: Expr, leaves: Expr) -> None:

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from zeroskip.codegen import Call, Target
+from zeroskip.codegen import Call, Target, side_by_side
 from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
@@ -60,7 +60,8 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     parsed = taps.parse_variant(variant)
     packed, strips = taps.shifted_taps(problem, parsed, site)
-    return zero_borders(site.y, site.threads), *(_call(problem, parsed, packed, site, at) for at in strips)
+    calls = (_call(problem, parsed, packed, site, at) for at in strips)
+    return side_by_side(zero_borders(site.y, site.threads), *calls)
 
 
 def _call(

@@ -34,7 +34,7 @@ from math import log2, sqrt
 
 import numpy as np
 
-from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target
+from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target, side_by_side
 from zeroskip.codegen.layout import round_up
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
@@ -288,7 +288,7 @@ def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:
             named = {**shared, **own, **values}
             tasks = call.tasks if slots is Multiply else call.tasks * tiles_here
             calls.append(Call(call.kernel, tuple(named[slot.name] for slot in slots), tasks, call.scratch))
-    return tuple(calls)
+    return *side_by_side(*calls[:2]), *calls[2:]
 
 
 def _share(total: int, site: Site, tiles: int) -> tuple[int, int]:

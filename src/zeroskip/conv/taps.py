@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from zeroskip.codegen import Address, Argument, Call, Planar, Scratch
+from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, side_by_side
 from zeroskip.conv.algorithm import Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.microkernel import GROUP, Arg, Tile
@@ -67,7 +67,7 @@ def sparse_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Ca
         return (call(problem, variant, taps, site, panels),)
     taps, strips = shifted_taps(problem, variant, site)
     calls = (call(problem, variant, taps, site, at) for at in strips)
-    return zero_borders(site.y, site.threads), *calls
+    return side_by_side(zero_borders(site.y, site.threads), *calls)
 
 
 def shifted_taps(problem: ConvProblem, variant: Variant, site: Site) -> tuple[PackedTaps, list[Places]]:

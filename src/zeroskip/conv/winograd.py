@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target
+from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target, side_by_side
 from zeroskip.codegen.layout import round_up
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
@@ -230,7 +230,7 @@ def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:
                 own.get(slot.name, argument) for slot, argument in zip(slots, call.arguments, strict=True)
             )
             calls.append(Call(call.kernel, arguments, count * call.tasks, call.scratch))
-    return tuple(calls)
+    return *side_by_side(*calls[:2]), *calls[2:]
 
 
 def _runs(total: int, site: Site, blocks: int, least: int) -> tuple[int, int]:

@@ -24,12 +24,16 @@ class Program:
         start = -(self.slots.ctypes.data // 8) % 8
         self.slots = self.slots[start : start + program_slots(len(calls))]
         self.slots[Header.CALLS] = len(calls)
+        barriers = 0
         for number, call in enumerate(calls):
             block = self._block(context, call)
             record = Header.RECORDS + number * Record.SIZE
             self.slots[record + Record.FUNCTION] = addresses[call.kernel.name]
             self.slots[record + Record.ARGUMENTS] = block.ctypes.data
             self.slots[record + Record.TASKS] = call.tasks
+            if not call.overlaps or number == len(calls) - 1:
+                barriers += 1
+                self.slots[record + Record.BARRIER] = barriers
 
     def _block(self, context: Context, call: Call) -> Array:
         block = np.zeros(len(call.arguments), np.int64)
