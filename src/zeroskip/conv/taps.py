@@ -18,8 +18,9 @@ from zeroskip.conv.shifted_panel import Places, kernel, places, shifts
 MACS_WORTH_A_TASK = 100_000
 TASKS_PER_THREAD = 4
 
-# Offsets beside their weights are counted in the first of these units that fits, if 16 bits are enough.
-UNITS = (64, 4)
+# Offsets beside their weights are counted in the first of these units that fits, if 16 bits are enough. (Those
+# up to 8 cost no instruction on x86: 3 % of sparse layers.)
+UNITS = (8, 4, 64)
 
 
 @dataclass(frozen=True)

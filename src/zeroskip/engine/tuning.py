@@ -30,7 +30,7 @@ from zeroskip.engine.weights import Weights
 # Runs of a heat after the first, which may be slower and does not count; of each side in a final.
 HEAT, FINAL = 3, 9
 # Finalists are within this factor of the best, and at most so many.
-CLOSE, FINALISTS = 1.12, 3
+CLOSE, FINALISTS = 1.2, 4
 
 Progress = Callable[[int, int, str], None]
 Part = Program | PythonCall
