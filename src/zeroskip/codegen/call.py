@@ -41,5 +41,9 @@ class Call:
 
 
 def side_by_side(*calls: Call) -> tuple[Call, ...]:
-    """Calls of which none reads or overwrites what another one writes: no thread waits between them."""
+    """Calls of which none reads or overwrites what another one writes: no thread waits between them.
+
+    Those that use scratch memory need equally much: each thread's lies in the same place for all of them.
+    """
+    assert len({call.scratch for call in calls} - {0}) <= 1, "scratch memory of threads would overlap"
     return (*(replace(call, overlaps=True) for call in calls[:-1]), *calls[-1:])

@@ -18,8 +18,8 @@ from zeroskip.conv.shifted_panel import Places, kernel, places, shifts
 MACS_WORTH_A_TASK = 100_000
 TASKS_PER_THREAD = 4
 
-# Offsets beside their weights are counted in the first of these units that fits, if 16 bits are enough. (Those
-# up to 8 cost no instruction on x86: 3 % of sparse layers.)
+# Offsets beside their weights are counted in the first of these units that fits, if 16 bits are enough. Those
+# up to 8 cost no instruction on x86: 3 % of sparse layers.
 UNITS = (8, 4, 64)
 
 
@@ -305,9 +305,10 @@ def call(
     total = int(taps.blocks.shape[1])
     chunks, groups = split(problem, panels.count, threads, copied=at is not None)
     bounds = taps.bounds if groups > 1 else taps.bounds[[0, -1]]
-    run_bytes = taps.run_vectors * lanes * 4
+    reach, run_bytes = shifts(problem).reach if at else 0, taps.run_vectors * lanes * 4
     packed = int(np.diff(taps.run_bounds).max(initial=0)) * run_bytes
-    scratch = packed + (total * variant.mr * panels.nv * lanes * 4 if tile.segmented else 0)
+    highest = taps.run_vectors - reach if at else panels.nv  # of all strips: their scratch memory is one
+    scratch = packed + (total * variant.mr * highest * lanes * 4 if tile.segmented else 0)
     bias = np.zeros(problem.K + 1, np.float32)
     if problem.bias is not None:
         bias[:-1] = problem.bias
@@ -341,7 +342,7 @@ def call(
         Arg.PLACES: at.table if at else NONE,
         Arg.RUN_BOUNDS: taps.run_bounds,
         Arg.RUNS: taps.runs,
-        Arg.REACH: shifts(problem).reach if at else 0,
+        Arg.REACH: reach,
         Arg.RUN_BYTES: run_bytes,
         Arg.INPUT_STEP: 4 * x.planar.pitch * problem.strides[0],
         Arg.OUTPUT_PITCH: 4 * layout.pitch,
