@@ -210,6 +210,22 @@ def test_large_batches_run_some_images_at_a_time(networks, monkeypatch, images):
     assert session.plan.shapes["x"][0] in (-(-7 // parts), 7 - (parts - 1) * -(-7 // parts))
 
 
+def test_large_matrices_are_read_for_many_images(networks):
+    """Of these images 128 have 1 MB of activations, but 8 MB of weights are worth being read once for more."""
+    weights = np.random.default_rng(0).standard_normal((1024, 2048)).astype(np.float32)
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Flatten", ["a"], ["b"]),
+        helper.make_node("Gemm", ["b", "w"], ["y"]),
+    ]
+    model = networks.model(nodes, {"x": ["N", 4, 16, 16]}, {"y": ["N", 2048]}, {"w": weights})
+    x = np.random.default_rng(1).standard_normal((130, 4, 16, 16)).astype(np.float32)
+    session = InferenceSession(model)
+    answers = session.run(None, {"x": x})[0]
+    assert session.plan.shapes["x"][0] == 130
+    np.testing.assert_allclose(answers, networks.rival(model).run(None, {"x": x})[0], 1e-4, 1e-3)
+
+
 def test_images_that_depend_on_each_other_run_together(networks, monkeypatch):
     monkeypatch.setattr("zeroskip.engine.session.NEAR_BYTES", 1)
     nodes = [

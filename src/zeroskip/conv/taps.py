@@ -183,7 +183,8 @@ def _grouped(
     blocks = np.stack(entries)
     bases = [int(part.min()) if part.size else 0 for part in offsets]
     near = np.concatenate([part - base for part, base in zip(offsets, bases, strict=True)])
-    unit = next((u for u in UNITS if not (near % u).any() and near.max(initial=0) < u << 16), 0)
+    largest, bits = near.max(initial=0), np.bitwise_or.reduce(near, initial=0)
+    unit = next((u for u in UNITS if bits % u == 0 and largest < u << 16), 0)
     width = 2 if unit else 4
     blocks[:, :, 1] = np.array(bases)[:, None]
     counts = blocks[:, :, 2].reshape(-1)
@@ -191,13 +192,17 @@ def _grouped(
     blocks[:, :, 0] = starts[:-1].reshape(blocks.shape[:2])
     blocks = _narrow(blocks)
     data = np.zeros(int(starts[-1]) + 4, np.uint8)  # the last offset is read as 4 bytes
-    firsts = np.cumsum(counts) - counts
-    tap = np.arange(len(near), dtype=np.int32) - np.repeat(firsts.astype(np.int32), counts)
-    lane = tap % GROUP
-    size = np.minimum(GROUP, np.repeat(counts.astype(np.int32), counts) - (tap - lane))
-    at = np.repeat(starts[:-1].astype(np.int32), counts) + (tap - lane) * (4 + width)
-    data.view(np.float32)[at // 4 + lane] = values
-    data.view(np.uint16 if unit else np.int32)[(at + 4 * size) // width + lane] = near // (unit or 1)
+    ends = np.cumsum(counts)
+    firsts, ends, starts = (a.astype(np.int32) for a in (ends - counts, ends, starts[:-1]))
+    tap = np.arange(len(near), dtype=np.int32)
+    lane = tap - np.repeat(firsts, counts)
+    group = lane & -GROUP
+    lane -= group
+    size = np.minimum(np.repeat(ends, counts) - (tap - lane), GROUP)
+    at = np.repeat(starts, counts) + group * (4 + width)
+    data.view(np.float32)[(at >> 2) + lane] = values
+    place = (at + 4 * size >> width // 2) + lane
+    data.view(np.uint16 if unit else np.int32)[place] = near >> max(0, unit.bit_length() - 1)
     return PackedTaps(blocks, NONE, data, rows, bounds, unit)
 
 
@@ -219,7 +224,7 @@ def pack_shifted(
     cuts = _segments(problem, variant)
     channels = np.arange((cuts[0].stop - cuts[0].start) // area)[:, None]
     offsets = 4 * lanes * (channels * layer.channel_vectors(nv) + layer.places(nv)).reshape(-1)
-    own = np.concatenate([offsets[: cut.stop - cut.start] for cut in cuts])
+    own = np.concatenate([offsets[: cut.stop - cut.start] for cut in cuts]).astype(np.int32)
     taps = _pack_nonzeros(problem, variant, np.tile(own, (problem.groups, 1)), runs)
     sources = layer.sources(x, problem.pads).reshape(problem.groups, -1, len(layer.runs))
     parts = [group[cut.start // area : cut.stop // area].reshape(-1) for group in sources for cut in cuts]
@@ -247,23 +252,24 @@ def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: Array, runs:
     numbers = np.arange(len(there))
     task = np.searchsorted(bounds, numbers, side="right") * groups + numbers // per_group
     # a block's taps in a segment follow each other among all that are there
-    found = np.flatnonzero(there)
+    found = np.flatnonzero(there).astype(np.int32 if there.size < 2**31 else np.int64)
     cuts = _segments(problem, variant)
     edges = np.array([cut.start for cut in cuts] + [width])
-    firsts = np.searchsorted(found, numbers * width + edges[:, None])
+    firsts = np.searchsorted(found, (numbers * width + edges[:, None]).astype(found.dtype))
     sizes = np.diff(firsts, axis=0)
     order = np.stack([np.lexsort([size, task]) for size in sizes])
     segment = np.arange(len(order))[:, None]
     sizes, firsts = sizes[segment, order], firsts[segment, order]
     ends = np.cumsum(sizes).reshape(sizes.shape)
     starts = ends - sizes
-    taken = np.repeat((firsts - starts).reshape(-1), sizes.reshape(-1)) + np.arange(len(found))
-    block = np.repeat(numbers, counts)
+    moved = np.repeat((firsts - starts).astype(np.int32).reshape(-1), sizes.reshape(-1))
+    found = found[moved + np.arange(len(found), dtype=np.int32)]
+    block = np.repeat(order.astype(np.int32).reshape(-1), sizes.reshape(-1))
     tap = found - block * width
-    weights = w.reshape(-1)[found] if mr == 1 else w[block // per_group, block % per_group, :, tap]
-    lists = (offsets[0][tap] if groups == 1 else offsets[block // per_group, tap])[taken].astype(np.int32)
+    group = block // per_group if groups > 1 else 0
+    values = w.reshape(-1)[found] if mr == 1 else w[group, block % per_group, :, tap].reshape(-1)
     entries = list(np.stack([starts, starts, sizes, order], axis=2))
-    parts, values, rows = np.split(lists, ends[:-1, -1]), weights[taken].reshape(-1), rows_of(problem, mr)
+    parts, rows = np.split(offsets[group, tap], ends[:-1, -1]), rows_of(problem, mr)
     if mr > 1:
         return _listed(entries, parts, values, rows, bounds, mr)
     return _grouped(entries, parts, values, rows, bounds)
