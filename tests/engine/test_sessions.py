@@ -211,7 +211,7 @@ def test_large_batches_run_some_images_at_a_time(networks, monkeypatch, images):
 
 
 def test_large_matrices_are_read_for_many_images(networks):
-    """Of these images 128 have 1 MB of activations, but 8 MB of weights are worth being read once for more."""
+    """128 of these images have 1 MB of activations, but 8 MB of weights are worth reading once for more."""
     weights = np.random.default_rng(0).standard_normal((1024, 2048)).astype(np.float32)
     nodes = [
         helper.make_node("Relu", ["x"], ["a"]),
