@@ -76,15 +76,17 @@ print(json.dumps({key: value * (1 if key in ("activations", "weights", "workspac
 
 def of(model: Path, small: Path) -> dict[str, Any]:
     """Bytes of both runtimes on one model; `small` is a model that each opens first."""
-    _child("tune", model, small)
-    ours, theirs = (json.loads(_child(runtime, model, small)) for runtime in ("zeroskip", "onnxruntime"))
+    inputs = json.dumps({str(path): _input(path) for path in (model, small)})
+    _child("tune", model, small, inputs)
+    ours, theirs = (
+        json.loads(_child(runtime, model, small, inputs)) for runtime in ("zeroskip", "onnxruntime")
+    )
     ours["reported"] = sum(ours[part] for part in REPORTED)
     return {"network": model.stem, "zeroskip": ours, "onnxruntime": theirs}
 
 
-def _child(runtime: str, model: Path, small: Path) -> str:
-    inputs = {str(path): _input(path) for path in (model, small)}
-    command = [sys.executable, "-c", _CHILD, runtime, str(model), str(small), json.dumps(inputs)]
+def _child(runtime: str, model: Path, small: Path, inputs: str) -> str:
+    command = [sys.executable, "-c", _CHILD, runtime, str(model), str(small), inputs]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise ZeroskipError(f"{model}: no memory measured of {runtime}: {done.stderr.strip()[-500:]}")

@@ -91,7 +91,7 @@ def test_strips_are_all_columns_and_never_more_vectors(width, height, lanes):
     assert [strip.first for strip in cut] == [0, *np.cumsum([strip.width for strip in cut])[:-1]]
     assert sum(strip.width for strip in cut) == width
     assert all(strip.rows * strip.groups >= height for strip in cut)
-    assert sum(strip.vectors(lanes) for strip in cut) <= height * -(-width // lanes)
+    assert sum(strip.rows * strip.side(lanes) for strip in cut) <= height * -(-width // lanes)
 
 
 def test_what_cannot_be_shifted_is_not_offered(runner, kit):

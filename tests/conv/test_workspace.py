@@ -178,3 +178,8 @@ def test_bad_arguments(options, error, word):
     arguments = {"algorithm": "im2col", "x_shape": (4, 9, 9), "w_shape": (4, 4, 3, 3)} | options
     with pytest.raises(error, match=word):
         zs.conv_memory(**arguments)
+
+
+def test_counting_compiles_nothing(monkeypatch):
+    monkeypatch.setattr("zeroskip.engine.network.begin", lambda *_: pytest.fail("kernels were compiled"))
+    assert zs.conv_memory("im2col", (8, 12, 12), (4, 8, 3, 3), measured=True) > 0

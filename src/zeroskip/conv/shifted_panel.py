@@ -45,9 +45,9 @@ class Strip:
     groups: int
     rows: int
 
-    def vectors(self, lanes: int) -> int:
-        """Vectors of an image."""
-        return self.rows * -(-self.width * self.groups // lanes)
+    def side(self, lanes: int) -> int:
+        """Vectors side by side."""
+        return -(-self.width * self.groups // lanes)
 
 
 @cache
@@ -65,14 +65,11 @@ def _narrow_strips(first: int, width: int, height: int, pitch: int, lanes: int) 
     groups = row_groups(width, height, pitch, lanes)
     one = (Strip(first, width, groups, -(-height // groups)),)
     share = 1 << width.bit_length() - 1
-    if share == width or groups == lanes // share:
+    if share == width:
         return one
-    filled = row_groups(share, height, pitch, lanes)
-    two = (
-        Strip(first, share, filled, -(-height // filled)),
-        *_narrow_strips(first + share, width - share, height, pitch, lanes),
-    )
-    return min(one, two, key=lambda strips: sum(strip.rows + STRIP_COSTS for strip in strips))
+    filled = _narrow_strips(first, share, height, pitch, lanes)
+    two = (*filled, *_narrow_strips(first + share, width - share, height, pitch, lanes))
+    return min(one, two, key=lambda cut: sum(strip.rows + STRIP_COSTS for strip in cut))
 
 
 def row_groups(width: int, height: int, pitch: int, lanes: int) -> int:
@@ -230,7 +227,7 @@ class ShiftedEmitter(Emitter):
         with b.loop(first, last) as run:
             offset = b.load_i32(runs + run * 4)
             to = self.pixels + (run - first) * b.arg(Arg.RUN_BYTES)
-            unrolled = nv if self.tile.row_groups == 1 else 0
+            unrolled = nv if self.tile.row_groups == 1 else 0  # several groups are too much code for that
             for row in range(unrolled):
                 self.copy(offset, b.int(row), to)
             with b.loop(unrolled, reach + nv) as below:

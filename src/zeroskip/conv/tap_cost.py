@@ -47,8 +47,7 @@ def shifted_panels(problem: ConvProblem, widest: int, target: Target) -> list[Pa
     """The panels of a layer, if shifted, in the order of `strips`, images and columns side by side."""
     pitch = (problem.W + problem.pads[1]) * problem.strides[0]
     cut = strips(problem.Q, problem.P, pitch, target.lanes)
-    sides = (problem.N * strip.vectors(target.lanes) // strip.rows for strip in cut)
-    return [Panels(strip.rows, widest) for strip, side in zip(cut, sides, strict=True) for _ in range(side)]
+    return [Panels(strip.rows, widest) for strip in cut for _ in range(problem.N * strip.side(target.lanes))]
 
 
 def shifted_variants(problem: ConvProblem, mr: int, widths: Sequence[int], target: Target) -> list[Variant]:

@@ -162,25 +162,21 @@ def pack_dense(problem: ConvProblem, variant: Variant, x: Planar, runs: int) -> 
     bounds = _bounds(np.ones(groups * blocks, int), runs)
     values = np.concatenate(parts)
     if variant.mr > 1:
-        return _listed(entries, lists, values, rows, bounds, variant.mr)
+        return _listed(np.stack(entries), lists, values, rows, bounds, variant.mr)
     lists = [np.repeat(part.reshape(groups, 1, -1), blocks, axis=1).reshape(-1) for part in lists]
-    return _grouped(entries, lists, values, rows, bounds)
+    return _grouped(np.stack(entries), lists, values, rows, bounds)
 
 
 def _listed(
-    entries: list[Array], offsets: list[Array], values: Array, rows: Array, bounds: Array, mr: int
+    blocks: Array, offsets: list[Array], values: Array, rows: Array, bounds: Array, mr: int
 ) -> PackedTaps:
     """For blocks of `mr` output channels: a list of offsets beside the weights."""
-    blocks = np.stack(entries)
     blocks[:, :, 0] *= 4 * mr
     return PackedTaps(_narrow(blocks), np.concatenate(offsets), values, rows, bounds)
 
 
-def _grouped(
-    entries: list[Array], offsets: list[Array], values: Array, rows: Array, bounds: Array
-) -> PackedTaps:
+def _grouped(blocks: Array, offsets: list[Array], values: Array, rows: Array, bounds: Array) -> PackedTaps:
     """For one output channel at a time: groups of weights and offsets; the latter in 16 bits if possible."""
-    blocks = np.stack(entries)
     bases = [int(part.min()) if part.size else 0 for part in offsets]
     near = np.concatenate([part - base for part, base in zip(offsets, bases, strict=True)])
     largest, bits = near.max(initial=0), np.bitwise_or.reduce(near, initial=0)
@@ -268,11 +264,11 @@ def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: Array, runs:
     tap = found - block * width
     group = block // per_group if groups > 1 else 0
     values = w.reshape(-1)[found] if mr == 1 else w[group, block % per_group, :, tap].reshape(-1)
-    entries = list(np.stack([starts, starts, sizes, order], axis=2))
+    blocks = np.stack([starts, starts, sizes, order], axis=2)
     parts, rows = np.split(offsets[group, tap], ends[:-1, -1]), rows_of(problem, mr)
     if mr > 1:
-        return _listed(entries, parts, values, rows, bounds, mr)
-    return _grouped(entries, parts, values, rows, bounds)
+        return _listed(blocks, parts, values, rows, bounds, mr)
+    return _grouped(blocks, parts, values, rows, bounds)
 
 
 def _bounds(work: Array, runs: int) -> Array:

@@ -12,7 +12,6 @@ import numpy as np
 
 from zeroskip.codegen import Call, Operand, Plain, Planar, Target
 from zeroskip.codegen.compile import begin
-from zeroskip.codegen.target import runs_here
 from zeroskip.conv import ConvProblem
 from zeroskip.engine.geometry import Geometry
 from zeroskip.engine.plan import Array, Buffer, Objects, PythonCall, Step
@@ -32,12 +31,14 @@ class Network:
     A value lives in one *home*: an operand (planar or plain) or, where Python computes it, an object. Other
     forms of it are made when a reader asks for them, once. With `in_place`, convolutions are given the
     caller's arrays where that is possible; else those are copied into planes before, out of planes after.
+    With `ahead`, for a plan that will run, kernels are compiled in the background while later ones are found.
     """
 
     graph: Graph
     target: Target
     threads: int
     in_place: bool = False
+    ahead: bool = False
     problems: dict[str, ConvProblem] = field(default_factory=dict)
     geometry: Geometry = field(init=False)
     buffers: list[Buffer] = field(default_factory=list)
@@ -57,7 +58,7 @@ class Network:
 
     def anew(self) -> Network:
         """The same network before it is lowered; what is known of its convolutions stays."""
-        return Network(self.graph, self.target, self.threads, self.in_place, self.problems)
+        return Network(self.graph, self.target, self.threads, self.in_place, self.ahead, self.problems)
 
     # -- what the graph says ---------------------------------------------------------------------------------
 
@@ -258,10 +259,10 @@ class Network:
         return len(self._calls)
 
     def finish_step(self, node: Node, **facts: Any) -> None:
-        """Close the present step, which did the work of `node`; its kernels are compiled meanwhile."""
+        """Close the present step, which did the work of `node`."""
         if self._calls:
             native = [call for call in self._calls if isinstance(call, Call)]
-            if runs_here(self.target):
+            if self.ahead:
                 begin((call.kernel for call in native), self.target)
             moved = iter(self.weights.gather(native))
             self.steps.append(

@@ -101,9 +101,8 @@ class Selector:
         return Choice(first.algorithm, first.variant, PREDICTED, candidates)
 
     def _cost(self, candidate: Candidate) -> float:
-        return (candidate.predicted_cycles or 0.0) * (
-            1.0 if _kernel(candidate) in self._kernels else ANOTHER_KERNEL
-        )
+        factor = 1.0 if _kernel(candidate) in self._kernels else ANOTHER_KERNEL
+        return factor * (candidate.predicted_cycles or 0.0)
 
 
 def _kernel(candidate: Candidate) -> tuple[str, bool, str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from zeroskip.codegen import Call, resolve
 from zeroskip.codegen.runtime import ThreadPool, can_thread
+from zeroskip.codegen.target import runs_here
 from zeroskip.conv import find
 from zeroskip.engine import store
 from zeroskip.engine.convolutions import Choice, ConvSite
@@ -290,7 +291,13 @@ class InferenceSession:
             return found
 
     def _make_plan(self, shapes: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Array]) -> Plan:
-        network = Network(self._bound(shapes, numbers), self._target, self._threads, in_place=True)
+        network = Network(
+            self._bound(shapes, numbers),
+            self._target,
+            self._threads,
+            in_place=True,
+            ahead=runs_here(self._target),
+        )
         limit = memory_limit()
         check_size(network, limit)
         selector = Selector(self._target, self._threads, self.options.algorithm, self.options.prefer)
