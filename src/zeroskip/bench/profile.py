@@ -191,6 +191,7 @@ def _medians(
         now = time.perf_counter()
         rounds.append([*(after - before for before, after in pairwise(marks)), now - start])
         progress(min(1.0, (now - begin) / seconds))
+    progress(1.0)  # the last round may have ended before the time did
     *steps, whole = np.median(rounds[1:], axis=0).tolist()  # the first round warms up
     return steps, whole
 
