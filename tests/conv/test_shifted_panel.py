@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from zeroskip.conv import ALGORITHMS
 from zeroskip.conv.shifted_panel import Strip, row_groups, strips
-from zeroskip.conv.taps import parse_variant
+from zeroskip.conv.tap_variant import parse_variant
 
 
 def shifted(layer, runner, name):
@@ -66,6 +66,25 @@ def test_layers(runner, kit, change, width):
         assert texts
         for text in texts:
             check(runner, kit, layer, name, text, threads=2)
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_rows_asked_for_ahead(runner, kit, strides):
+    """Inputs larger than the second cache, with several segments, one, and two groups of the convolution."""
+    for groups, c, k in ((1, 64, 9), (1, 20, 5), (2, 24, 8)):
+        layer = kit.Layer(
+            c=c,
+            h=140,
+            w=100,
+            k=k,
+            kernel=(3, 3),
+            pads=(1, 1, 1, 1),
+            strides=strides,
+            groups=groups,
+            density=0.1,
+        )
+        for text in shifted(layer, runner, "sparse_direct"):
+            check(runner, kit, layer, "sparse_direct", text, threads=2)
 
 
 def test_row_groups():

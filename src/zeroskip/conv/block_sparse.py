@@ -12,6 +12,7 @@ from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.tap_cost import plain_variants, shifted_variants, tap_cycles
+from zeroskip.conv.tap_variant import parse_variant
 
 TILES = {32: ((2, 9), (2, 6), (4, 6), (4, 4), (8, 3)), 16: ((2, 4), (4, 3), (8, 1))}
 # Shifted panels are for blocks of 2: larger ones are not bound by loads.
@@ -34,12 +35,12 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    parsed = taps.parse_variant(variant)
+    parsed = parse_variant(variant)
     return tap_cycles(problem, parsed, problem.block_taps(parsed.mr), target)
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    return taps.sparse_calls(problem, taps.parse_variant(variant), site)
+    return taps.sparse_calls(problem, parse_variant(variant), site)
 
 
 ALGORITHM = Algorithm(
@@ -50,7 +51,7 @@ ALGORITHM = Algorithm(
     _variants,
     _cycles,
     _build,
-    whole=lambda variant: taps.parse_variant(variant).shifted,
+    whole=lambda variant: parse_variant(variant).shifted,
     in_place=True,
     skips="weights",
 )

@@ -12,6 +12,7 @@ from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.tap_cost import plain_variants, tap_cycles
+from zeroskip.conv.tap_variant import parse_variant
 
 # (MR, NV): all accumulators, the NV inputs and one weight must fit the registers.
 TILES = {32: ((8, 3), (6, 4), (12, 2), (4, 6), (2, 9), (1, 14), (1, 8)), 16: ((4, 3), (6, 2), (2, 4), (1, 8))}
@@ -27,14 +28,14 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    parsed = taps.parse_variant(variant)
+    parsed = parse_variant(variant)
     blocks = problem.groups * -(-(problem.K // problem.groups) // parsed.mr)
     all_taps = blocks * (problem.C // problem.groups) * problem.R * problem.S
     return tap_cycles(problem, parsed, all_taps, target)
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    return taps.dense_calls(problem, taps.parse_variant(variant), site)
+    return taps.dense_calls(problem, parse_variant(variant), site)
 
 
 ALGORITHM = Algorithm(

@@ -28,6 +28,8 @@ from zeroskip.conv.microkernel import Arg as Common
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.shifted_panel import LARGEST_STRIDE, Places, shifts
 from zeroskip.conv.tap_cost import shifted_panels, shifted_sizes, tap_cycles
+from zeroskip.conv.tap_lists import PackedTaps
+from zeroskip.conv.tap_variant import Variant, parse_variant
 
 # Vectors of pixels, by registers: short runs are all zero more often, long ones are worth more copying.
 RUNS = {32: (14, 8), 16: (8, 4)}
@@ -45,12 +47,12 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
     sizes = shifted_sizes(problem, RUNS[target.registers], PANEL_BYTES, target)
-    return [str(taps.Variant(1, nv, segment, shifted=True)) for nv, segment in sizes]
+    return [str(Variant(1, nv, segment, shifted=True)) for nv, segment in sizes]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     """As `sparse_direct`, less the weights whose runs are zero; of each weight a copy, of each tap a test."""
-    parsed = taps.parse_variant(variant)
+    parsed = parse_variant(variant)
     panels = sum(cut.count for cut in shifted_panels(problem, parsed.nv, target))
     tests = problem.C * shifts(problem).channel_vectors(parsed.nv) * parsed.nv / 2
     copies = 1.5 * problem.nonzeros
@@ -58,15 +60,13 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    parsed = taps.parse_variant(variant)
+    parsed = parse_variant(variant)
     packed, strips = taps.shifted_taps(problem, parsed, site)
     calls = (_call(problem, parsed, packed, site, at) for at in strips)
     return side_by_side(zero_borders(site.y, site.threads), *calls)
 
 
-def _call(
-    problem: ConvProblem, variant: taps.Variant, packed: taps.PackedTaps, site: Site, at: Places
-) -> Call:
+def _call(problem: ConvProblem, variant: Variant, packed: PackedTaps, site: Site, at: Places) -> Call:
     call = taps.call(problem, variant, packed, site, at)
     tile = taps.tile_of(problem, variant, packed, site, at)
     longest = int(packed.blocks[:, :, 2].max(initial=0))

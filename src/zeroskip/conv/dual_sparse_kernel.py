@@ -75,7 +75,7 @@ class _Emitter(ShiftedEmitter):
         with b.loop(0, whole, GROUP) as j:
             group = at + j * size
             b.prefetch(group + AHEAD)
-            for i, offset in enumerate(self.group_offsets(group + 4 * GROUP)):
+            for i, offset in enumerate(self.group_offsets(group)):
                 append(group + 4 * i, offset)
         rest, left = at + whole * size, taps - whole
         with b.loop(0, left) as number:

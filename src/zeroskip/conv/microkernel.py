@@ -12,7 +12,7 @@ pixels. Hence one loop serves dense and sparse weights alike:
 
 Dense weights list every tap, and all blocks share one offset list; CSR is MR = 1 with a list per output
 channel (Park et al. 2017, "stretched" rows); blocks of 2, 4 or 8 output channels lie between (Elsen et al.
-2020).
+2020). Four lists may run side by side: a block is then four output channels, and a group of taps one of each.
 
 Taps may be split into *segments* (runs of input channels) so that one segment's share of the input stays in
 the first cache while all output channels pass over it; partial sums then wait in scratch memory.
@@ -24,6 +24,7 @@ output channels pass over them, for loads that straddle two cache lines take hal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
@@ -36,6 +37,9 @@ from zeroskip.codegen.expr import Var
 # were too few).
 GROUP = 4
 AHEAD = 2048
+# Lists side by side read their offsets so many groups before the taps: loads wait in line, and behind one
+# whose address is not known yet they wait in vain (a tenth of the loop's time).
+OFFSETS_AHEAD = 2
 
 
 class Arg(IntEnum):
@@ -44,9 +48,10 @@ class Arg(IntEnum):
     INPUT = 0  # address of pixel (0, 0) of the first input plane
     OUTPUT = auto()  # the same of the output
     RESIDUAL = auto()
-    BIAS = auto()  # float32[blocks*MR]
-    ROWS = auto()  # int32[blocks*MR]: the output channel of each row of a block; CHANNELS where there is none
-    # int32[segments][blocks][4]: first value's byte, first offset (MR = 1: base), taps, number of the block
+    BIAS = auto()  # float32[rows]
+    ROWS = auto()  # int32[rows]: the output channel of each row of each block; CHANNELS where there is none
+    # int32[segments][blocks][4]: first value's byte, first offset (MR = 1: base), taps, number of the block;
+    # of lists side by side not this number, but the row of each
     BLOCKS = auto()
     OFFSETS = auto()  # int32[]: bytes from a pixel to its tap's pixel (MR > 1)
     VALUES = auto()  # float32[taps][MR]; MR = 1: groups of float32 weights[4], offsets[4], the last of fewer
@@ -73,6 +78,8 @@ class Arg(IntEnum):
     RUNS = auto()  # int32[]: bytes from a pixel to the first pixel of a run
     REACH = auto()  # rows that taps reach down
     RUN_BYTES = auto()  # scratch for a run
+    CHANNEL_RUNS = auto()  # runs of an input channel
+    FAR = auto()  # 1 where the input lies so far that its rows are asked for ahead, else 0
     INPUT_STEP = auto()  # bytes from the pixels under a row of the output to those under the next
     OUTPUT_PITCH = auto()  # bytes
     PACKED_BYTES = auto()  # scratch for the copied rows; the partial sums follow
@@ -86,7 +93,7 @@ class Tile:
     bytes from a base, one for each block and segment: a quarter less to stream from memory. `row_groups` says
     how many runs of rows a vector of a shifted panel holds (0: panels are read where they are), `stride` how
     many pixels of the input a pixel of such a panel stands for. Where panels are `even`, all of NV vectors,
-    the code is half as long.
+    the code is half as long. With four `lists` a block is so many output channels, each with taps of its own.
     """
 
     mr: int
@@ -98,6 +105,7 @@ class Tile:
     unit: int = 0
     stride: int = 1
     even: bool = False
+    lists: int = 1
 
     @property
     def name(self) -> str:
@@ -105,12 +113,23 @@ class Tile:
         flags = ("_segmented" if self.segmented else "") + epilogue_tag(self.activation, self.residual)
         shifted = f"_shifted{self.row_groups}by{self.stride}" if self.row_groups else ""
         unit = f"_unit{self.unit}" if self.unit else ""
-        return f"taps_{self.mr}x{self.nv}{'_even' if self.even else ''}{unit}{shifted}{flags}"
+        lists = f"{self.lists}of" if self.lists > 1 else ""
+        return f"taps_{lists}{self.mr}x{self.nv}{'_even' if self.even else ''}{unit}{shifted}{flags}"
 
     @property
     def offset_bytes(self) -> int:
         """Bytes of an offset beside its weight (MR = 1)."""
         return 2 if self.unit else 4
+
+    @property
+    def rows(self) -> int:
+        """Output channels of a block."""
+        return self.mr * self.lists
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of a block's entry in `Arg.BLOCKS`."""
+        return 4 * (3 + self.lists)
 
 
 class Emitter:
@@ -167,9 +186,14 @@ class Emitter:
         """The blocks over one segment, the last one if this `ends`."""
         b = self.b
         self.fetch(nv, number, group)
-        entries = self.blocks + number * self.total_blocks * 16
+        size = self.tile.entry_bytes
+        entries = self.blocks + number * self.total_blocks * size
+        if self.tile.lists > 1:
+            look = self.look_ahead(nv, number, last - first, group, ends)
+            self.blocks_of_lists(nv, number, entries + first * size, last - first, ends, look)
+            return
         with b.loop(first, last) as entry:
-            self.block(nv, number, entries + entry * 16, ends)
+            self.block(nv, number, entries + entry * size, ends)
 
     def fetch(self, nv: int, segment: Expr, group: Expr | None) -> None:
         """Make the segment's pixels ready: here they are."""
@@ -178,9 +202,8 @@ class Emitter:
         """The register tile: initialise, run over the taps, finish."""
         b, mr = self.b, self.tile.mr
         first_value, first_offset, taps, block = (b.load_i32(entry + 4 * i) for i in range(4))
-        row = block * mr
-        partial = self.scratch + block * (mr * self.tile.nv * b.vector_bytes)
-        acc = self.start(segment, row, partial, nv)
+        rows = [block * mr + m for m in range(mr)]
+        acc = self.start(segment, rows, nv)
         if mr == 1:
             self.grouped_taps(self.values + first_value, taps, self.pixels + first_offset, acc)
         else:
@@ -189,11 +212,43 @@ class Emitter:
                 offset = b.load_i32(self.offsets + (first_offset + j) * 4)
                 weights = self.values + first_value + j * (4 * mr)
                 self.tap([b.broadcast(weights + 4 * m) for m in range(mr)], self.pixels + offset, acc)
-        if ends:
-            self.finish(acc, row)
-            return
-        for i, var in enumerate(var for row in acc for var in row):
-            b.store(var.get(), partial + i * b.vector_bytes)
+        self.end(acc, rows, ends)
+
+    def look_ahead(
+        self, nv: int, segment: Expr, blocks: Expr, group: Expr | None, ends: bool
+    ) -> Callable[[Expr], None]:
+        """What asks, in each block, for a share of the pixels that come next: here nothing does."""
+        return lambda block: None
+
+    def blocks_of_lists(
+        self, nv: int, segment: Expr, entry: Expr, count: Expr, ends: bool, look: Callable[[Expr], None]
+    ) -> None:
+        """So many blocks (at least one) of lists side by side, from `entry` on: one stream of groups."""
+        b, size = self.b, self.tile.entry_bytes
+        at, base, *numbers = (b.load_i32(entry + 4 * i) for i in range(size // 4))
+        group = b.var(self.values + at)
+        step = GROUP * (4 + self.tile.offset_bytes)
+        ahead = [[b.var(word) for word in self.words(group.get() + step * i)] for i in range(OFFSETS_AHEAD)]
+        coming = [b.var(number) for number in numbers]
+        with b.loop(0, count) as number:
+            taps, *rows = (var.get() for var in coming)
+            following = entry + b.minimum(number + 1, count - 1) * size
+            for i, var in enumerate(coming, 2):
+                var.set(b.load_i32(following + 4 * i))
+            look(number)
+            acc = self.start(segment, rows, nv)
+            with b.loop(0, taps, GROUP):
+                here = group.get()
+                words, *later = [
+                    *([var.get() for var in of] for of in ahead),
+                    self.words(here + step * len(ahead)),
+                ]
+                for of, read in zip(ahead, later, strict=True):
+                    for var, word in zip(of, read, strict=True):
+                        var.set(word)
+                group.set(here + step)
+                self.group(here, self.offsets_of(words), self.pixels + base, acc)
+            self.end(acc, rows, ends)
 
     def tap(self, weights: list[Expr], source: Expr, acc: list[list[Var]]) -> None:
         """One tap of a block: each input vector is loaded once and serves MR output channels.
@@ -220,33 +275,41 @@ class Emitter:
         whole, size = taps & -GROUP, 4 + width
         with b.loop(0, whole, GROUP) as j:
             group = at + j * size
-            b.prefetch(group + AHEAD)
-            weights, offsets = b.broadcasts(group), self.group_offsets(group + 4 * GROUP)
-            for weight, offset in zip(weights, offsets, strict=True):
-                self.tap([weight], pixels + offset, acc)
+            self.group(group, self.group_offsets(group), pixels, acc)
         rest, left = at + whole * size, taps - whole
         with b.loop(0, left) as number:
             offset = b.load_i32(rest + left * 4 + number * width)
             offset = (offset & 0xFFFF) * self.tile.unit if self.tile.unit else offset
             self.tap([b.broadcast(rest + number * 4)], pixels + offset, acc)
 
-    def group_offsets(self, at: Expr) -> list[Expr]:
-        """The offsets of a group, in bytes."""
-        b, unit = self.b, self.tile.unit
-        if not unit:
-            return [b.load_i32(at + 4 * i) for i in range(GROUP)]
-        four = b.load_i64(at)
-        return [((four >> 16 * i) & 0xFFFF) * unit for i in range(GROUP)]
+    def group(self, at: Expr, offsets: list[Expr], pixels: Expr, acc: list[list[Var]]) -> None:
+        """A group of taps, in turn of each list."""
+        self.b.prefetch(at + AHEAD)
+        for i, (weight, offset) in enumerate(zip(self.b.broadcasts(at), offsets, strict=True)):
+            self.tap([weight], pixels + offset, [acc[i % len(acc)]])
 
-    def start(self, segment: Expr, at: Expr, partial: Expr, nv: int) -> list[list[Var]]:
+    def group_offsets(self, at: Expr) -> list[Expr]:
+        """The offsets of the group `at`, in bytes."""
+        return self.offsets_of(self.words(at))
+
+    def words(self, at: Expr) -> list[Expr]:
+        """The offsets of the group `at` as they lie in memory."""
+        return [self.b.load_i64(at + 4 * GROUP + i) for i in range(0, GROUP * self.tile.offset_bytes, 8)]
+
+    def offsets_of(self, words: list[Expr]) -> list[Expr]:
+        """Offsets in bytes."""
+        bits, unit = 8 * self.tile.offset_bytes, self.tile.unit or 1
+        return [((word >> i) & ((1 << bits) - 1)) * unit for word in words for i in range(0, 64, bits)]
+
+    def start(self, segment: Expr, rows: list[Expr], nv: int) -> list[list[Var]]:
         """Accumulators holding the bias or, after the first segment, the partial sums."""
-        b, mr = self.b, self.tile.mr
-        acc = [[b.var(b.vector()) for _ in range(nv)] for _ in range(mr)]
+        b = self.b
+        acc = [[b.var(b.vector()) for _ in range(nv)] for _ in rows]
 
         def from_bias() -> None:
-            for m in range(mr):
-                bias = b.broadcast(self.bias + (at + m) * 4)
-                for var in acc[m]:
+            for row, sums in zip(rows, acc, strict=True):
+                bias = b.broadcast(self.bias + row * 4)
+                for var in sums:
                     var.set(bias)
 
         if not self.tile.segmented:
@@ -256,21 +319,33 @@ class Emitter:
             with first:
                 from_bias()
             with otherwise:
-                for i, var in enumerate(var for row in acc for var in row):
-                    var.set(b.load_vector(partial + i * b.vector_bytes))
+                for at, var in self.partial_sums(acc, rows):
+                    var.set(b.load_vector(at))
         return acc
 
-    def finish(self, acc: list[list[Var]], first: Expr) -> None:
-        """Store the block's rows; rows without a channel (MR does not divide K) go."""
+    def end(self, acc: list[list[Var]], rows: list[Expr], ends: bool) -> None:
+        """Store the block's rows, or their partial sums; rows without a channel go."""
         b = self.b
+        if not ends:
+            for at, var in self.partial_sums(acc, rows):
+                b.store(var.get(), at)
+            return
         masks = self.pixel_masks(len(acc[0]))
-        for m, row in enumerate(acc):
-            k = b.load_i32(self.rows + (first + m) * 4)
-            if m == 0:
-                self.store(k, row, masks)
+        for m, (row, sums) in enumerate(zip(rows, acc, strict=True)):
+            k = b.load_i32(self.rows + row * 4)
+            if m == 0 and self.tile.lists == 1:  # there is always one
+                self.store(k, sums, masks)
             else:
                 with b.when(k < self.channels):
-                    self.store(k, row, masks)
+                    self.store(k, sums, masks)
+
+    def partial_sums(self, acc: list[list[Var]], rows: list[Expr]) -> list[tuple[Expr, Var]]:
+        """Where each of the accumulators waits between segments."""
+        size = self.b.vector_bytes
+        places = [self.scratch + row * (self.tile.nv * size) for row in rows]
+        return [
+            (at + v * size, var) for at, sums in zip(places, acc, strict=True) for v, var in enumerate(sums)
+        ]
 
     def pixel_masks(self, nv: int) -> list[list[Expr]]:
         """The lanes of each vector of the panel that are pixels; a row group of them (here one) at a time."""
@@ -289,8 +364,8 @@ class Emitter:
 
     def zero_borders(self, group: Expr) -> None:
         """Zeros from the last computed vector to the end of each plane, and before the first plane."""
-        b, mr = self.b, self.tile.mr
-        with b.loop(self.first_block * mr, self.last_block * mr) as row:
+        b, rows = self.b, self.tile.rows
+        with b.loop(self.first_block * rows, self.last_block * rows) as row:
             k = b.load_i32(self.rows + row * 4)
             plane = self.output + k * self.output_plane
             computed, end = b.arg(Arg.COMPUTED), b.arg(Arg.PLANE_END)

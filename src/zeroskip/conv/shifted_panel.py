@@ -17,6 +17,7 @@ input plane gives to the taps of all heights. A tap (c, r, s) reads its run from
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -232,6 +233,31 @@ class ShiftedEmitter(Emitter):
                 self.copy(offset, b.int(row), to)
             with b.loop(unrolled, reach + nv) as below:
                 self.copy(offset, below, to)
+
+    def look_ahead(
+        self, nv: int, segment: Expr, blocks: Expr, group: Expr | None, ends: bool
+    ) -> Callable[[Expr], None]:
+        """Asks the second cache for rows of a few channels of the next segment, or of the panel below."""
+        b, tile = self.b, self.tile
+        assert group is not None
+        if tile.row_groups > 1:
+            return lambda block: None
+        number = group * self.segments + (0 if ends else segment + 1)
+        bounds = b.pointer(Arg.RUN_BOUNDS) + number * 4
+        first, step, row = b.load_i32(bounds), b.arg(Arg.CHANNEL_RUNS), b.arg(Arg.INPUT_STEP)
+        channels = (b.load_i32(bounds + 4) - first) // step
+        share = (channels + blocks - 1) // blocks * b.arg(Arg.FAR)
+        runs, top = b.pointer(Arg.RUNS) + first * 4, self.sources[0] + row * (nv if ends else 0)
+
+        def ask(block: Expr) -> None:
+            begin = b.minimum(block * share, channels)
+            with b.loop(begin, b.minimum(begin + share, channels)) as channel:
+                corner = top + b.load_i32(runs + channel * step * 4)
+                with b.loop(0, b.arg(Arg.REACH) + nv) as below:
+                    for line in range(tile.stride + 1):
+                        b.prefetch(corner + row * below + line * b.vector_bytes, near=False)
+
+        return ask
 
     def copy(self, offset: Expr, v: Expr, to: Expr) -> None:
         """One vector of a run, from the rows of all groups."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
+from zeroskip.conv.microkernel import GROUP
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.tap_cost import TAPS_PER_SEGMENT, plain_variants, shifted_variants, tap_cycles
+from zeroskip.conv.tap_variant import parse_variant
 
-WIDTHS = {32: (4, 6, 8, 10, 14), 16: (4, 6, 8, 10)}
+# Vectors of a panel, by registers and lists side by side: there are four where a group has so many channels.
+WIDTHS = {(32, 4): (3, 5, 7), (32, 1): (8, 14), (16, 4): (2, 3), (16, 1): (6, 10)}
 # Low shifted panels leave more channels in the first cache, high ones read fewer weights.
-SHIFTED_WIDTHS = {32: (4, 6, 8, 14), 16: (4, 6, 8)}
-SEGMENTS = (0, 16, 32, 64, 128, 256)
+SHIFTED_WIDTHS = {(32, 4): (4, 5, 7), (32, 1): (8, 14), (16, 4): (2, 3), (16, 1): (6, 8)}
+SEGMENTS = (0, 16, 32, 64, 128, 256, 512)
 
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
@@ -23,19 +26,21 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
+    lists = GROUP if problem.K // problem.groups >= GROUP else 1
+    kind = target.registers, lists
     per_channel = problem.density * problem.R * problem.S
     segments = [s for s in SEGMENTS if s == 0 or s * per_channel >= TAPS_PER_SEGMENT]
-    plain = plain_variants(problem, [(1, nv) for nv in WIDTHS[target.registers]], segments, target)
-    shifted = shifted_variants(problem, 1, SHIFTED_WIDTHS[target.registers], target)
+    plain = plain_variants(problem, [(1, nv) for nv in WIDTHS[kind]], segments, target, lists)
+    shifted = shifted_variants(problem, 1, SHIFTED_WIDTHS[kind], target, lists)
     return [str(variant) for variant in plain + shifted]
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    return tap_cycles(problem, taps.parse_variant(variant), problem.nonzeros, target)
+    return tap_cycles(problem, parse_variant(variant), problem.nonzeros, target)
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    return taps.sparse_calls(problem, taps.parse_variant(variant), site)
+    return taps.sparse_calls(problem, parse_variant(variant), site)
 
 
 ALGORITHM = Algorithm(
@@ -46,7 +51,7 @@ ALGORITHM = Algorithm(
     _variants,
     _cycles,
     _build,
-    whole=lambda variant: taps.parse_variant(variant).shifted,
+    whole=lambda variant: parse_variant(variant).shifted,
     in_place=True,
     skips="weights",
 )

@@ -2,7 +2,7 @@
 
 Fitted on a Zen 5 core (48 KiB first cache, two loads and two multiply-adds of 512 bits per cycle): an output
 vector costs 5 cycles to write into the second cache, a vector read from there 2.3 cycles instead of 0.5, and
-starting a block 20 cycles.
+starting a block 20 cycles. Lists side by side start while others run, and wait for far loads side by side.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from zeroskip.codegen import Target
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.shifted_panel import LARGEST_STRIDE, shifts, strips
-from zeroskip.conv.taps import Variant
+from zeroskip.conv.tap_variant import Variant
 
 FIRST_CACHE = 32 * 1024
+LISTS_CACHE = 56 * 1024  # what lists side by side read as if it were
 # What shifted panels may take of first caches of 32 and of 48 KiB, beside weights and sums.
 SHIFTED_BYTES = (24 * 1024, 40 * 1024)
 # With fewer non-zeros per output channel and segment, partial sums cost more than they save.
 TAPS_PER_SEGMENT = 4
-STORE, FAR_LOAD, NEAR_LOAD, START = 5.0, 2.3, 0.5, 20.0
+STORE, FAR_LOAD, NEAR_LOAD, START, LISTS_START = 5.0, 2.3, 0.5, 20.0, 24.0
 COPY = 2.0  # cycles to copy a vector into a shifted panel
 
 
@@ -32,7 +33,11 @@ def pixel_vectors(problem: ConvProblem, target: Target) -> int:
 
 
 def plain_variants(
-    problem: ConvProblem, tiles: Sequence[tuple[int, int]], segments: Sequence[int], target: Target
+    problem: ConvProblem,
+    tiles: Sequence[tuple[int, int]],
+    segments: Sequence[int],
+    target: Target,
+    lists: int = 1,
 ) -> list[Variant]:
     """Tiles (MR, NV) with segments of so many input channels, where these are fewer than there are (0: all).
 
@@ -40,7 +45,12 @@ def plain_variants(
     """
     vectors, channels = pixel_vectors(problem, target), problem.C // problem.groups
     distinct = {(mr, Panels(vectors, nv).count): (mr, nv) for mr, nv in tiles}.values()
-    return [Variant(mr, nv, segment) for mr, nv in distinct for segment in segments if segment < channels]
+    return [
+        Variant(mr, nv, segment, lists=lists)
+        for mr, nv in distinct
+        for segment in segments
+        if segment < channels
+    ]
 
 
 def shifted_panels(problem: ConvProblem, widest: int, target: Target) -> list[Panels]:
@@ -50,13 +60,15 @@ def shifted_panels(problem: ConvProblem, widest: int, target: Target) -> list[Pa
     return [Panels(strip.rows, widest) for strip in cut for _ in range(problem.N * strip.side(target.lanes))]
 
 
-def shifted_variants(problem: ConvProblem, mr: int, widths: Sequence[int], target: Target) -> list[Variant]:
+def shifted_variants(
+    problem: ConvProblem, mr: int, widths: Sequence[int], target: Target, lists: int = 1
+) -> list[Variant]:
     """Shifted panels of different heights, with as many input channels a segment as fill the first cache."""
     if (not problem.misaligned and not problem.strided) or problem.strides[1] > LARGEST_STRIDE:
         return []
     per_channel = problem.density * problem.R * problem.S
     return [
-        Variant(mr, nv, segment, shifted=True)
+        Variant(mr, nv, segment, shifted=True, lists=lists)
         for nv, segment in shifted_sizes(problem, widths, SHIFTED_BYTES, target)
         if segment == 0 or segment * per_channel >= TAPS_PER_SEGMENT
     ]
@@ -87,11 +99,12 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     channels = problem.C // problem.groups
     segment = min(variant.segment or channels, channels)
     segments = -(-channels // segment)
-    blocks = -(-problem.K // mr)
+    blocks = -(-problem.K // (mr * variant.lists))
     lines = nv + (1 if problem.S > 1 else 0)
     rows = problem.R if nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
     footprint = segment * lines * min(problem.R, rows + 1) * target.lanes * 4
-    load = NEAR_LOAD if footprint <= FIRST_CACHE else FAR_LOAD
+    near = FIRST_CACHE if variant.lists == 1 else LISTS_CACHE
+    load = FAR_LOAD - (FAR_LOAD - NEAR_LOAD) * min(1.0, near / footprint)
     copies = 0.0
     if variant.shifted:
         load = NEAR_LOAD
@@ -100,6 +113,7 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
         load *= 1.6  # most shifted vectors straddle two cache lines
     multiply = taps * vectors * mr / 2
     loads = taps * (vectors * load + count * (mr + 1) * NEAR_LOAD)
-    spill = blocks * mr * vectors * 2.0 * (segments - 1)
-    overhead = STORE * problem.K * vectors + START * blocks * count * segments
+    spill = problem.K * vectors * 2.0 * (segments - 1)
+    start = START if variant.lists == 1 else LISTS_START
+    overhead = STORE * problem.K * vectors + start * blocks * count * segments
     return copies + max(multiply, loads) + overhead + spill
