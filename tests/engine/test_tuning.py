@@ -224,7 +224,9 @@ def test_interrupted_tuning_keeps_what_was_measured(cache, answer, networks, pac
     tuned = InferenceSession(model, TUNED)
     assert {step.how for step in convolutions(tuned)} == {"measured"}
     twice = [name for name in packed if name[1:] in measured]
-    assert len(twice) <= 2 * 3 + len(measured), "finals, and what only the other layer had measured"
+    assert len(twice) <= 2 * 3 + 2 * len(measured), (
+        "finals, what only the other layer had measured, slow heats"
+    )
     assert len(rows(cache)) == len(before) + 2, "nothing is unfinished any more"
 
 

@@ -50,7 +50,7 @@ def shifted_taps(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Pa
     """The taps that are not zero, on shifted panels, and where these panels lie."""
     x, lanes = site.x.planar, site.target.lanes
     strips = places(x, site.y.planar, problem.strides, variant.nv, lanes)
-    runs = split(problem, min(at.count for at in strips), site.threads, copied=True)[1]
+    runs = split(problem, min(at.count for at in strips), site.threads)[1]
     return pack_shifted(problem, variant, x, runs, max(at.nv for at in strips), lanes), strips
 
 
@@ -87,7 +87,7 @@ def call(
     at = panels if isinstance(panels, Places) else None
     tile = tile_of(problem, variant, taps, site, panels)
     total = int(taps.blocks.shape[1])
-    chunks, groups = split(problem, panels.count, threads, copied=at is not None)
+    chunks, groups = split(problem, panels.count, threads)
     bounds = taps.bounds if groups > 1 else taps.bounds[[0, -1]]
     reach, run_bytes = shifts(problem).reach if at else 0, taps.run_vectors * lanes * 4
     packed = int(np.diff(taps.run_bounds).max(initial=0)) * run_bytes
@@ -139,13 +139,13 @@ def call(
     return Call(kernel(tile), arguments, tasks, scratch)
 
 
-def split(problem: ConvProblem, panels: int, threads: int, copied: bool = False) -> tuple[int, int]:
+def split(problem: ConvProblem, panels: int, threads: int) -> tuple[int, int]:
     """Into how many runs of panels, and how many runs of blocks (if there are so many), to cut the work.
 
-    Every run of blocks copies its panels anew where they are `copied`: then there are no more than needed.
+    Every run of blocks fetches its panels anew: there are no more than needed.
     """
     if threads == 1:
         return 1, 1
     wanted = min(threads * TASKS_PER_THREAD, max(1, problem.macs // MACS_WORTH_A_TASK))
     chunks = min(panels, wanted)
-    return chunks, -(-min(wanted, threads if copied else wanted) // chunks)
+    return chunks, -(-min(wanted, threads) // chunks)

@@ -12,7 +12,7 @@ predicted). So the whole network runs, on real activations, each layer by a cand
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -27,8 +27,13 @@ from zeroskip.engine.selection import BEATEN, PREDICTED, Layer, contender, micro
 from zeroskip.engine.store import LayerKey
 from zeroskip.engine.weights import Weights
 
-# Runs of a heat after the first, which may be slower and does not count; of each side in a final.
-HEAT, FINAL = 3, 9
+# Runs of a heat, at least and at most, after the first, which may be slower and does not count; of each side
+# in a final.
+HEAT, LONG_HEAT, FINAL = 3, 24, 9
+# Other users of the processors disturb milliseconds, all runs of a small network, or a whole heat (so a layer
+# of a MobileNet once got a kernel that takes twice as long). A heat should last so many seconds, and is
+# repeated if it was so many times as slow, measured by predictions, as the fastest.
+HEAT_SECONDS, SLOW = 0.03, 1.25
 # Finalists are within this factor of the best, and at most so many.
 CLOSE, FINALISTS = 1.2, 4
 
@@ -44,6 +49,14 @@ class Entrant:
     candidate: Candidate
     program: Program
     memory: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """What ran at the same time, and at what pace: the median of the seconds that a predicted cycle took."""
+
+    entries: Sequence[tuple[Layer, Candidate]]
+    pace: float
 
 
 class Stable:
@@ -159,8 +172,22 @@ class Tuner:
 
     def run(self, progress: Progress | None = None) -> dict[LayerKey, tuple[Candidate, ...]]:
         """`found`, complete; `progress` is told of finished and all candidates."""
-        report = progress or (lambda done, total, name: None)
+        report = _growing(progress or (lambda done, total, name: None))
         total = sum(self._worth.values()) + len(self._worth)
+        heats: list[Heat] = []
+        while more := list(self._heats(report, total)):
+            heats += more
+            normal = SLOW * min(heat.pace for heat in heats)
+            for heat in more:
+                if heat.pace > normal:  # and it may have kept others out, that come next
+                    self._heat(heat.entries, lambda layer: None)
+        done = self._done({})
+        self._finals(_counted(report, done, total))
+        report(total, total, "")
+        return self.found
+
+    def _heats(self, report: Progress, total: int) -> Iterator[Heat]:
+        """Runs heats until no other candidate may win."""
         racing = dict(self._groups)
         while racing:
             entries = []
@@ -170,12 +197,9 @@ class Tuner:
                     del racing[key]
                 else:
                     entries.append((group[0], candidate))
-            done = self._done(racing)
-            self._heat(entries, _counted(report, done, total))
-        done = self._done({})
-        self._finals(_counted(report, done, total))
-        report(total, total, "")
-        return self.found
+            if entries:
+                pace = self._heat(entries, _counted(report, self._done(racing), total))
+                yield Heat(entries, pace)
 
     @property
     def unfinished(self) -> dict[LayerKey, tuple[Candidate, ...]]:
@@ -186,16 +210,25 @@ class Tuner:
         """Candidates that are measured, or need not be."""
         return sum(len(self._times[k]) if k in racing else worth for k, worth in self._worth.items())
 
-    def _heat(self, entries: Sequence[tuple[Layer, Candidate]], packed: Callable[[Layer], None]) -> None:
-        """A few runs with each layer's entry; those that are beaten twice, by no mere disturbance, leave."""
+    def _heat(self, entries: Sequence[tuple[Layer, Candidate]], packed: Callable[[Layer], None]) -> float:
+        """Some runs with each layer's entry; those that are beaten, by no mere disturbance, leave early.
+
+        Returns the pace.
+        """
         entrants = {entrant.layer: entrant for entrant in self._stable.entrants(entries, packed)}
-        first = self._track.run(entrants.values())
+        start = time.perf_counter()
+        fastest = self._track.run(entrants.values())
         best = {layer: self._best(layer.key) for layer in entrants}
-        for _ in range(HEAT):
-            for layer, seconds in self._track.run(entrants.values()).items():
+        runs, spent = 0, 0.0
+        while entrants and runs < (LONG_HEAT if spent < HEAT_SECONDS else HEAT):
+            finished = self._track.run(entrants.values())
+            runs, spent = runs + 1, time.perf_counter() - start
+            for layer, seconds in finished.items():
                 self._record(entrants[layer], seconds)
-                if min(seconds, first[layer]) > BEATEN * best[layer]:
+                fastest[layer] = min(fastest[layer], seconds)
+                if fastest[layer] > BEATEN * best[layer] and (spent > HEAT_SECONDS / 2 or runs > HEAT):
                     del entrants[layer]
+        return median(fastest[layer] / (candidate.predicted_cycles or 1.0) for layer, candidate in entries)
 
     def _best(self, key: LayerKey) -> float:
         return 1e-6 * min(map(microseconds, self._times[key].values()), default=float("inf"))
@@ -262,6 +295,18 @@ def _finalists(times: Iterable[Candidate]) -> list[Candidate]:
     """The best candidate and those close to it."""
     order = sorted(times, key=microseconds)
     return [c for c in order[:FINALISTS] if microseconds(c) <= CLOSE * microseconds(order[0])]
+
+
+def _growing(report: Progress) -> Progress:
+    """Reports progress that never shrinks: a heat that is run again may bring candidates back."""
+    reached = 0
+
+    def grown(done: int, total: int, name: str) -> None:
+        nonlocal reached
+        reached = max(reached, done)
+        report(reached, total, name)
+
+    return grown
 
 
 def _counted(report: Progress, done: int, total: int) -> Callable[[Layer], None]:
