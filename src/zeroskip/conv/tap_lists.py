@@ -271,7 +271,7 @@ class _Seats:
         """For rows of so many taps (segments, rows), in at most so many runs of about equal work."""
         rows = sizes.shape[1]
         tasks = _bounds(sizes.sum(axis=0), runs)
-        first = np.union1d(tasks, np.arange(0, rows, per_group))[:-1]
+        first = np.array(sorted({*tasks.tolist(), *range(0, rows, per_group)})[:-1])
         vacant = _vacancies(sizes, first, per_group, lists)
         before = np.concatenate([[0], np.cumsum(vacant)])
         guests = np.diff(np.append(first, rows))
@@ -315,4 +315,4 @@ def _bounds(work: Array, runs: int) -> Array:
     """Block numbers that cut the blocks into at most `runs` runs of about equal work, none of them empty."""
     total = np.concatenate([[0], np.cumsum(work + 1)])
     cuts = np.searchsorted(total, np.linspace(0, total[-1], min(runs, len(work)) + 1)[1:-1])
-    return np.unique([0, *cuts, len(work)]).astype(np.int32)
+    return np.array(sorted({0, *cuts.tolist(), len(work)}), np.int32)  # np.unique would import numpy.ma

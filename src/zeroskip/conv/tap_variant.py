@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Variant:
         return f"{lists}{self.mr}x{self.nv}{segment}{'s' if self.shifted else ''}"
 
 
+@cache  # selectors ask again and again
 def parse_variant(text: str) -> Variant:
     """The inverse of ``str(variant)``."""
     lists, _, tile = text.rpartition("*")
