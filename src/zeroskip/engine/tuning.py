@@ -32,8 +32,9 @@ from zeroskip.engine.weights import Weights
 HEAT, LONG_HEAT, FINAL = 3, 24, 9
 # Other users of the processors disturb milliseconds, all runs of a small network, or a whole heat (so a layer
 # of a MobileNet once got a kernel that takes twice as long). A heat should last so many seconds, and is
-# repeated if it was so many times as slow, measured by predictions, as the fastest.
-HEAT_SECONDS, SLOW = 0.03, 1.25
+# repeated if it was so many times as slow, measured by predictions, as the fastest, and again as long as that
+# makes it so many times as fast.
+HEAT_SECONDS, SLOW, BETTER = 0.03, 1.25, 1.1
 # Finalists are within this factor of the best, and at most so many.
 CLOSE, FINALISTS = 1.2, 4
 
@@ -178,9 +179,14 @@ class Tuner:
         while more := list(self._heats(report, total)):
             heats += more
             normal = SLOW * min(heat.pace for heat in heats)
-            for heat in more:
-                if heat.pace > normal:  # and it may have kept others out, that come next
-                    self._heat(heat.entries, lambda layer: None)
+            slow = [
+                heat for heat in more if heat.pace > normal
+            ]  # which may have kept others out: they come next
+            while slow:
+                again = [Heat(heat.entries, self._heat(heat.entries, lambda layer: None)) for heat in slow]
+                slow = [
+                    new for old, new in zip(slow, again, strict=True) if normal < new.pace < old.pace / BETTER
+                ]
         done = self._done({})
         self._finals(_counted(report, done, total))
         report(total, total, "")
