@@ -245,6 +245,7 @@ def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: Array, runs:
     parts = np.split(offsets[group, tap], ends[:-1, -1])
     rows = seats.spread(rows_of(problem, mr).reshape(-1, mr).T, problem.K).T.reshape(-1)
     if variant.lists > 1:
+        assert variant.lists == GROUP, "a group of taps is one of each list"
         return _side_by_side(sizes, order, parts, values, rows, seats.bounds)
     blocks = np.stack([starts, starts, sizes, order], axis=2)
     return (

@@ -12,7 +12,7 @@ predicted). So the whole network runs, on real activations, each layer by a cand
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -176,13 +176,11 @@ class Tuner:
         report = _growing(progress or (lambda done, total, name: None))
         total = sum(self._worth.values()) + len(self._worth)
         heats: list[Heat] = []
-        while more := list(self._heats(report, total)):
+        while more := self._heats(report, total):
             heats += more
             normal = SLOW * min(heat.pace for heat in heats)
-            slow = [
-                heat for heat in more if heat.pace > normal
-            ]  # which may have kept others out: they come next
-            while slow:
+            slow = [heat for heat in more if heat.pace > normal]
+            while slow:  # these may have kept others out, which come next
                 again = [Heat(heat.entries, self._heat(heat.entries, lambda layer: None)) for heat in slow]
                 slow = [
                     new for old, new in zip(slow, again, strict=True) if normal < new.pace < old.pace / BETTER
@@ -192,9 +190,9 @@ class Tuner:
         report(total, total, "")
         return self.found
 
-    def _heats(self, report: Progress, total: int) -> Iterator[Heat]:
-        """Runs heats until no other candidate may win."""
-        racing = dict(self._groups)
+    def _heats(self, report: Progress, total: int) -> list[Heat]:
+        """Heats until no other candidate may win."""
+        heats, racing = [], dict(self._groups)
         while racing:
             entries = []
             for key, group in list(racing.items()):
@@ -205,7 +203,8 @@ class Tuner:
                     entries.append((group[0], candidate))
             if entries:
                 pace = self._heat(entries, _counted(report, self._done(racing), total))
-                yield Heat(entries, pace)
+                heats.append(Heat(entries, pace))
+        return heats
 
     @property
     def unfinished(self) -> dict[LayerKey, tuple[Candidate, ...]]:
