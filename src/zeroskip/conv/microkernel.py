@@ -54,8 +54,8 @@ class Arg(IntEnum):
     # of lists side by side not this number, but the row of each
     BLOCKS = auto()
     OFFSETS = auto()  # int32[]: bytes from a pixel to its tap's pixel (MR > 1)
-    # float32[taps][MR]; MR = 1: groups of float32 weights[4], offsets[4], the last of a list of fewer; a group
-    # of lists side by side is a tap of each
+    # float32[taps][MR]; MR = 1: groups of float32 weights[4], offsets[4], the last of a list of fewer;
+    # of lists side by side each group holds one tap of each
     VALUES = auto()
     MASKS = auto()  # one bit per lane and vector of a plane: is it a pixel?
     SCRATCH = auto()
