@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from zeroskip.ops import planes
-from zeroskip.ops.depthwise import depthwise, reads_through
+from zeroskip.ops.depthwise import depthwise
+from zeroskip.ops.down import Windows, reads_through
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ def test_against_numpy(kit, taps, strides, pads, dilations, multiplier, wide_bor
             bias, addend = kit.random(c * multiplier), kit.random(n, c * multiplier, *size)
             expected = reference(array, w, bias, strides, pads, dilations, size)
             if wide_borders and strides[1] <= 2:
-                assert reads_through(source, layout, taps, strides, pads, dilations)
+                assert reads_through(source, layout, Windows(taps, strides, dilations), pads)
             x, y, residual = b.input(array, source), b.output(layout), b.input(addend, layout)
             options = {"activation": ("Relu",), "residual": residual} if fused else {}
             if fused:
