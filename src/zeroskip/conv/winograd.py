@@ -49,7 +49,9 @@ HEIGHTS: dict[int, dict[int, tuple[int, ...]]] = {
     32: {1: (16, 8), 2: (12, 8), 3: (8,), 4: (6, 4)},
     16: {1: (8, 4), 2: (6, 4), 3: (4, 3), 4: (3, 2)},
 }
-CHUNK = 48  # output channels whose sums wait in scratch memory: 330 KiB for a = 6 and blocks of 48 tiles
+# Output channels whose sums wait in scratch memory: 330 KiB of 48 for a = 6 and blocks of 48 tiles. Sums over
+# few input channels are soon written, and had better be read soon (3 % of a layer of 16).
+CHUNKS = (16, 48)
 # Of transformed input between two visits to the sums. From the second cache two loads for 24 multiply-adds
 # come in time; with segments that fit the first one (24 KiB), 512 channels of 28x28 are 15 % slower.
 SEGMENT_BYTES = 64 << 10
@@ -265,10 +267,11 @@ def _multiply_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: P
     mr = _height(problem, panels.nv, site.target)
     shape = Multiplication(tiling, mr, panels.nv, problem.activation, site.residual is not None)
     padded, channels = round_up(problem.K, mr), _channels(problem)
-    most = max(1, SEGMENT_BYTES // (panels.nv * tiling.lanes * 4))
-    segment = -(-channels // -(-channels // most))
+    fitting = max(1, SEGMENT_BYTES // (panels.nv * tiling.lanes * 4))
+    segment = -(-channels // -(-channels // fitting))
     runs, share = _runs(padded, site, panels.count, mr)
-    chunk = min(share, CHUNK // mr * mr)
+    least, most = CHUNKS
+    chunk = min(share, max(least, min(channels, most)) // mr * mr)
     bias = np.zeros(padded, np.float32)
     if problem.bias is not None:
         bias[: problem.K] = problem.bias

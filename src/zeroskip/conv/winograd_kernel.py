@@ -99,6 +99,7 @@ class Multiply(IntEnum):
     CHUNK = auto()  # output channels at a time, a multiple of MR
     BIAS = auto()
     PLACES = auto()  # int32[vectors][G][3]: bytes to the group's first output pixel; rows, columns that exist
+    WHOLE = auto()  # int32[vectors]: 1 where all of a vector's tiles exist wholly
     OUTPUT = auto()
     OUTPUT_PLANE = auto()
     PITCH = auto()  # bytes
@@ -321,43 +322,50 @@ class _Multiply:
         """A^T over the columns, bias, tiles to pixels, and the epilogue row by row."""
         b, tiling = self.b, self.tiling
         bias = b.broadcast(b.pointer(Multiply.BIAS) + k * 4)
-        plane = b.pointer(Multiply.OUTPUT) + k * b.arg(Multiply.OUTPUT_PLANE)
-        residual = b.pointer(Multiply.RESIDUAL) + k * b.arg(Multiply.RESIDUAL_PLANE)
-        groups, inner = tiling.groups, tiling.per_group
-        ahead = plane + b.arg(Multiply.OUTPUT_PLANE) * PLANES_AHEAD
+        groups, inner, pitch = tiling.groups, tiling.per_group, b.arg(Multiply.PITCH)
+        offsets, rows, columns = (
+            [b.load_i32(places + 12 * g + 4 * n) for g in range(groups)] for n in range(3)
+        )
+        wide = [min(tiling.m - q, groups) for q in range(0, tiling.m, groups)]
+        widths = [(inner - 1) * tiling.m + pixels for pixels in wide]
+        there = [[b.minimum(end - q * groups, width) for end in columns] for q, width in enumerate(widths)]
+        masks = [[b.lanes_below(count) for count in counts] for counts in there]
+        ahead = b.pointer(Multiply.OUTPUT) + (k + PLANES_AHEAD) * b.arg(Multiply.OUTPUT_PLANE)
         for i in range(tiling.m):
-            for g in range(groups):
-                b.prefetch(ahead + b.load_i32(places + 12 * g) + b.arg(Multiply.PITCH) * i)
+            for offset in offsets:
+                b.prefetch(ahead + pitch * i + offset)
             at = self.transformed + i * tiling.alpha * b.vector_bytes
             z = [b.load_vector(at + j * b.vector_bytes) for j in range(tiling.alpha)]
-            columns: list[Expr | None] = [y + bias for y in _transform_output(b, tiling, z)]
-            for q in range(_chunks(tiling.m, tiling)):
-                part = columns[q * groups : (q + 1) * groups]
+            sums: list[Expr | None] = [y + bias for y in _transform_output(b, tiling, z)]
+            for q, (pixels, width) in enumerate(zip(wide, widths, strict=True)):
+                part = sums[q * groups : (q + 1) * groups]
                 part += [None] * (groups - len(part))
-                wide = min(tiling.m - q * groups, groups)
 
-                def pixel(column: int, tile: int, wide: int = wide) -> int:
-                    return tiling.m * tile + column if column < wide else -1
+                def pixel(column: int, tile: int, pixels: int = pixels) -> int:
+                    return tiling.m * tile + column if column < pixels else -1
 
-                rows = transpose(b, part, inner, lambda t, g: g * inner + t, pixel)
-                for g, value in enumerate(rows):
-                    self.store_row(
-                        places + 12 * g, i, q * groups, value, plane, residual, (inner - 1) * tiling.m + wide
-                    )
+                values = transpose(b, part, inner, lambda t, g: g * inner + t, pixel)
+                for g, value in enumerate(values):
+                    row = pitch * i + (offsets[g] + 4 * q * groups)
+                    with b.when(rows[g] > i):
+                        if width < b.lanes:
+                            self.store_row(k, row, value, masks[q][g])
+                        else:
+                            with b.choose(there[q][g] >= b.lanes) as (whole, edge):
+                                with whole:
+                                    self.store_row(k, row, value, None)
+                                with edge:
+                                    self.store_row(k, row, value, masks[q][g])
 
-    def store_row(
-        self, place: Expr, i: int, column: int, value: Expr, plane: Expr, residual: Expr, width: int
-    ) -> None:
-        """Row `i` of a group, `width` pixels from `column` on, where they exist."""
+    def store_row(self, k: Expr, at: Expr, value: Expr, mask: Expr | None) -> None:
+        """Residual, activation and store of the pixels at `at` of plane k: a vector, or those of the mask."""
         b = self.b
-        offset, rows, columns = (b.load_i32(place + 4 * n) for n in range(3))
-        there = b.select(rows > i, b.minimum(columns - column, width), 0)
-        at = offset + b.arg(Multiply.PITCH) * i + 4 * column
-        with b.choose(there >= b.lanes) as (whole, edge):
-            with whole:
-                y = value + b.load_vector(residual + at) if self.shape.residual else value
-                b.store(activate(b, y, self.shape.activation), plane + at)
-            with edge:
-                mask = b.lanes_below(there)
-                y = value + b.load_masked(residual + at, mask) if self.shape.residual else value
-                b.store_masked(activate(b, y, self.shape.activation), plane + at, mask)
+        place = b.pointer(Multiply.OUTPUT) + k * b.arg(Multiply.OUTPUT_PLANE) + at
+        if self.shape.residual:
+            residual = b.pointer(Multiply.RESIDUAL) + k * b.arg(Multiply.RESIDUAL_PLANE) + at
+            value = value + b.load_strided(residual, 1, mask)
+        y = activate(b, value, self.shape.activation)
+        if mask is None:
+            b.store(y, place)
+        else:
+            b.store_masked(y, place, mask)
