@@ -89,6 +89,11 @@ def activate(b: Builder, x: Expr, activation: Activation | None) -> Expr:
     return ACTIVATIONS[str(name)](b, x, *numbers)
 
 
+def rectifies(activation: Activation | None) -> bool:
+    """Whether all negative numbers become zeros."""
+    return activation is not None and (activation[0] == "Relu" or tuple(activation[:2]) == ("Clip", 0))
+
+
 def epilogue_tag(activation: Activation | None, residual: bool) -> str:
     """What is fused as a part of a kernel's name, e.g. ``_residual_clip_0_6``."""
     return ("_residual" if residual else "") + tag(activation)

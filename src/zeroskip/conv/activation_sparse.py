@@ -26,9 +26,9 @@ from math import gcd
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Scratch, Target
-from zeroskip.codegen.layout import LINE
+from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.conv.activation_sparse_kernels import Multiply, Product
-from zeroskip.conv.algorithm import Algorithm, Site
+from zeroskip.conv.algorithm import DENSITY, Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.nonzero_masks import BITS, Masks, Part, find_nonzeros
 from zeroskip.conv.problem import Array, ConvProblem
@@ -42,8 +42,6 @@ TOGETHER = 48  # channels in some kernel rows, at most
 STREAMED = 512 << 10
 MOST_AHEAD = 8  # cache lines asked for at each step of a walk
 TILE_PIXELS = 224  # output pixels of a task, or more: enough to use weights that were loaded
-# Predictions take this share of the activations to be non-zero; measurements tell.
-DENSITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -120,18 +118,22 @@ def _numbers(variant: str) -> tuple[int, int, int]:
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    """Per entry loads of weights and of x, 1.75 a cycle; per column and part, branches and the sums."""
+    """Fitted: loads of weights and of x; per step a branch for each set of its columns; sums; bits; streams.
+
+    Steps that reach beyond the last column cost as much as others.
+    """
     step, kv, resident = _numbers(variant)
     part = part_of(problem, kv, resident, target)
     channels, filters = problem.C // problem.groups, problem.K // problem.groups
     chunks = problem.groups * -(-filters // (kv * target.lanes))
-    columns = problem.N * problem.P * problem.Q * problem.strides[1] * chunks
+    columns = problem.N * problem.P * problem.strides[1] * chunks * round_up(problem.Q, step)
     weights = (1 - (1 - DENSITY) ** step) / step * problem.S / problem.strides[1] * kv
-    entries = columns * channels * problem.R * (weights + DENSITY) / 1.75
-    visit = 10 + 2 * kv + 6 * ((1 << step) - 1) / step
+    entries = columns * channels * problem.R * (0.52 * weights + 0.6 * DENSITY)
+    visit = 1.8 * kv + 11 * ((1 << step) - 1) / step
     visits = columns * part.blocks(problem) * part.bands(problem) * visit
-    finding = 2.0 * problem.N * problem.H * problem.W * problem.C / target.lanes
-    return entries + visits + finding + 8 * problem.N * problem.P * problem.Q * problem.K / target.lanes
+    finding = 12.6 * problem.N * problem.H * problem.W * problem.C / target.lanes
+    out = 6 * problem.N * problem.P * problem.Q * problem.K / target.lanes
+    return entries + visits + finding + out + 7 * problem.w.nbytes / LINE
 
 
 def _walks(problem: ConvProblem, walks: list[Taps], part: Part, kv: int, head: int, lanes: int) -> Array:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from zeroskip.codegen import Call, Operand, Target
 from zeroskip.conv.problem import ConvProblem
 
+# Predictions take this share of a ReLU's outputs to be non-zero; measurements tell.
+DENSITY = 0.5
+
 
 @dataclass(frozen=True)
 class Site:

@@ -36,7 +36,7 @@ RUNS = {32: (14, 8), 16: (8, 4)}
 # What a panel takes: in the first cache, or twice that, for longer lists to be copied.
 PANEL_BYTES = (40 << 10, 80 << 10)
 # Predictions take this share of the runs to be all zero; measurements tell.
-ALL_ZERO = 0.3
+ALL_ZERO = 0.15
 
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:

@@ -55,12 +55,12 @@ def _tile(variant: str) -> tuple[int, int]:
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    """Products at nine tenths of the peak, LANES by LANES transpositions in and out."""
+    """Products at eight tenths of the peak, LANES by LANES transpositions in and out."""
     mr, nv = _tile(variant)
     tiles = problem.N * -(-problem.P * problem.Q // mr)
     chunks = problem.groups * -(-(problem.K // problem.groups) // (nv * target.lanes))
     inputs = problem.C // problem.groups
-    products = tiles * chunks * problem.R * problem.S * (inputs * max(mr * nv, mr + nv) / 2 / 0.9 + 6)
+    products = tiles * chunks * problem.R * problem.S * (inputs * max(mr * nv, mr + nv) / 2 / 0.8 + 6)
     turned = problem.N * problem.H * round_up(problem.W, target.lanes) * -(-problem.C // target.lanes) * 5
     out = problem.N * problem.P * problem.Q * chunks * nv * 12
     return products + turned + out

@@ -109,6 +109,12 @@ class ConvProblem:
         columns = sorted({s * self.dilations[1] % self.strides[1] for s in range(self.S)})
         return tuple((a, b) for a in rows for b in columns)
 
+    @property
+    def split_size(self) -> tuple[int, int]:
+        """Rows and columns of each phase of the padded input."""
+        height, width = self.H + self.pads[0] + self.pads[2], self.W + self.pads[1] + self.pads[3]
+        return -(-height // self.strides[0]), -(-width // self.strides[1])
+
     @cached_property
     def _orders(self) -> dict[int, Array]:
         return {}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Scratch, Target
-from zeroskip.conv.algorithm import Algorithm, Site
+from zeroskip.conv.algorithm import DENSITY, Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.problem import Array, ConvProblem
 from zeroskip.conv.strip_kernels import Encode, Multiply, Product, encode_kernel
@@ -23,8 +23,6 @@ from zeroskip.encodings.strips import Strips
 
 # Vectors of output channels at a time: as many as there are, up to four.
 WIDEST = 4
-# Predictions take this share of the activations to be non-zero; measurements tell.
-DENSITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def cycles(problem: ConvProblem, form: Form, target: Target) -> float:
     strips, vectors = strips_of(problem), -(-problem.K // target.lanes)
     stored = strips.Ow * strips.Kw if form.order == "rows" else strips.Iw
     encoding = 2.0 * problem.N * stored * strips.Ih * strips.Ic
-    products = DENSITY * problem.N * problem.P * problem.Q * problem.C * problem.R * problem.S * vectors
+    products = 1.6 * DENSITY * problem.N * problem.P * problem.Q * problem.C * problem.R * problem.S * vectors
     elements = DENSITY * problem.N * stored * strips.Ih * strips.Ic * 20 * -(-vectors // WIDEST)
     return encoding + products + elements + 5 * problem.N * problem.P * problem.Q * vectors
 

@@ -23,6 +23,7 @@ SHIFTED_BYTES = (24 * 1024, 40 * 1024)
 # With fewer non-zeros per output channel and segment, partial sums cost more than they save.
 TAPS_PER_SEGMENT = 4
 STORE, FAR_LOAD, NEAR_LOAD, START, LISTS_START = 5.0, 2.3, 0.5, 20.0, 24.0
+PEAK = 0.9  # of the multiply-adds that the core could do, where nothing else is in the way
 COPY = 2.0  # cycles to copy a vector into a shifted panel
 
 
@@ -111,7 +112,7 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
         copies = COPY * problem.C * count * shifts(problem).channel_vectors(nv)
     elif problem.misaligned:
         load *= 1.6  # most shifted vectors straddle two cache lines
-    multiply = taps * vectors * mr / 2
+    multiply = taps * vectors * mr / 2 / PEAK
     loads = taps * (vectors * load + count * (mr + 1) * NEAR_LOAD)
     spill = problem.K * vectors * 2.0 * (segments - 1)
     start = START if variant.lists == 1 else LISTS_START

@@ -41,6 +41,8 @@ from zeroskip.conv.winograd_kernel import Multiplication, Multiply, Read, Tiling
 
 # Terms R S C of a sum from which on `a` products a dimension are accurate enough: see above.
 LEAST_TERMS = {4: 1, 6: 1, 8: 144}
+# Of the multiply-adds that the core could do: larger tiles have fewer to each sum.
+SHARES = {4: 0.9, 6: 0.85, 8: 0.75}
 # Kernels of more rows leave tiles of one pixel, or products too inexact.
 LARGEST_KERNEL = 5
 # Register tiles MR x NV by number of registers, then NV: fewest padded output channels first, then the
@@ -193,15 +195,15 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
 
 
 def _cycles(problem: ConvProblem, text: str, target: Target) -> float:
-    """Products at nine tenths of the peak, weights from the third cache, and two transforms."""
+    """Products at a share of the peak, weights from the third cache, and two transforms."""
     variant = parse_variant(text)
     tiling = Tiling(variant.m, variant.r, target.lanes)
     panels = Panels(vectors_of(problem, tiling), variant.nv)
     padded = round_up(problem.K, _height(problem, panels.nv, target))
     sums = tiling.products * padded * _channels(problem)
     weights = 4 * sums * panels.count / (12 if 4 * sums < 8 << 20 else 6)
-    transforms = (_channels(problem) + problem.K) * panels.vectors * tiling.products * 3.5
-    return max(sums * panels.vectors / 2 / 0.9, weights) + transforms
+    transforms = (11 * _channels(problem) + 7.5 * problem.K) * panels.vectors * tiling.products
+    return max(sums * panels.vectors / 2 / SHARES[tiling.alpha], weights) + transforms
 
 
 def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:

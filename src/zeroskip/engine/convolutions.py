@@ -22,7 +22,8 @@ class ConvSite:
     """A convolution in its network: the problem and its operands, as planes or plain, where they are.
 
     `planes` are the layouts of input and output as planes, `split` that of the input split by strides. So
-    many calls come `before` the algorithm's own in its step: they bring its operands into these layouts.
+    many calls come `before` the algorithm's own in its step: they bring its operands into these layouts. A
+    `rectified` input comes from a ReLU: many of its numbers are zero.
     """
 
     problem: ConvProblem
@@ -34,6 +35,7 @@ class ConvSite:
     target: Target
     threads: int
     before: int = 0
+    rectified: bool = False
 
     def calls(
         self, algorithm: Algorithm, variant: str, allocate: Allocate, planes: Allocate | None = None
@@ -139,17 +141,12 @@ def shape_geometry(network: Network, node: Node) -> None:
     top, left, bottom, right = p.pads
     if p.strided:
         key = _split_key(node)
-        height, width = _split_size(p)
+        height, width = p.split_size
         geometry.join(key, y)
         geometry.need(key, width, height)
     else:
         geometry.join(x, y)
     geometry.need(x, p.W + max(left, right), p.H + max(top, bottom), top, left)
-
-
-def _split_size(p: ConvProblem) -> tuple[int, int]:
-    height, width = p.H + p.pads[0] + p.pads[2], p.W + p.pads[1] + p.pads[3]
-    return -(-height // p.strides[0]), -(-width // p.strides[1])
 
 
 def lower(network: Network, node: Node, choose: Chooser) -> None:
@@ -158,7 +155,7 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
     x, residual = node.inputs[0], node.input(3)
     split = None
     if problem.strided:
-        shape = (problem.N, problem.C, *_split_size(problem))
+        shape = (problem.N, problem.C, *problem.split_size)
         split = network.geometry.layout(_split_key(node), shape, problem.strides, problem.phases)
     source = network.image(x) if problem.plain_input else network.planar(x)
     residual_operand = network.planar(residual) if residual else None
@@ -178,6 +175,7 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         network.target,
         network.threads,
         network.emitted,
+        network.rectified(x),
     )
     choice = choose(node.name or node.outputs[0], site)
     algorithm = ALGORITHMS[choice.algorithm]

@@ -90,13 +90,12 @@ def _decide_layouts(network: Network, rows: dict[int, Row | None]) -> None:
 
 def _place_concatenations(network: Network, rows: dict[int, Row | None]) -> None:
     """Let producers write straight into the concatenation that reads them, each value into one at most."""
-    producers = network.graph.producers()
     for node in network.graph.nodes:
         if node.op != "Concat" or rows[id(node)] is None or node.outputs[0] not in network.planar_values:
             continue
         channel = 0
         for name in node.inputs:
-            producer = producers.get(name)
+            producer = network.producers.get(name)
             row = rows[id(producer)] if producer is not None else None
             written = row is not None and producer is not None and not row.is_view(network, producer)
             own = written and name in network.planar_values and name not in network.places

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from zeroskip.codegen import Call, Operand, Plain, Planar, Target
+from zeroskip.codegen.activations import rectifies
 from zeroskip.codegen.compile import begin
 from zeroskip.conv import ConvProblem
 from zeroskip.engine.geometry import Geometry
@@ -48,6 +49,7 @@ class Network:
     planar_values: set[str] = field(default_factory=set)
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
     weights: Weights = field(default_factory=Weights)
+    _rectified: dict[str, bool] = field(default_factory=dict)
     _copies: dict[tuple[str, object], Operand] = field(default_factory=dict)
     _calls: list[Call | PythonCall] = field(default_factory=list)
     _touched: list[int] = field(default_factory=list)
@@ -80,6 +82,22 @@ class Network:
         """Whether all of these values are non-empty float32 tensors of rank 3 or 4 (N, C, pixels)."""
         shapes = [self.shape(value) for value in values]
         return self.floats(*values) and all(len(s) in (3, 4) and 0 not in s for s in shapes)
+
+    def rectified(self, value: str) -> bool:
+        """Whether the value's negative numbers are zeros: where its writer, or all it gathers, has a ReLU."""
+        if value not in self._rectified:
+            node = self.producers.get(value)
+            self._rectified[value] = node is not None and (
+                all(self.rectified(name) for name in node.inputs)
+                if node.op in ("MaxPool", "Concat")
+                else node.op == "Relu" or (node.op == "Conv" and rectifies(node.attr("activation")))
+            )
+        return self._rectified[value]
+
+    @cached_property
+    def producers(self) -> dict[str, Node]:
+        """The node that writes each value."""
+        return self.graph.producers()
 
     @cached_property
     def consumers(self) -> dict[str, list[Node]]:

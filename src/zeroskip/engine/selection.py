@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from zeroskip.codegen import Target
 from zeroskip.conv import ALGORITHMS, Algorithm, ConvProblem, find
@@ -16,8 +17,12 @@ from zeroskip.errors import AlgorithmError
 HOPELESS = 2.0
 MEASURED_AT_MOST = 10
 PREDICTED = "predicted"
-# Cycles a float between plain arrays and planes: 64x56x56 in and 64x54x54 out take 64 us.
-CONVERSION = 0.7
+# Cycles a float between plain arrays and planes (64x56x56 in and 64x54x54 out take 64 us), and a float of
+# planes split by strides (of 64x112x112 and 256x56x56, from the last cache).
+CONVERSION, SPLIT = 0.7, 0.6
+# What guesses zeros among the activations is taken unmeasured where it is predicted faster by this factor:
+# some networks have fewer.
+GUESSED = 1.1
 # What is not measured runs with kernels that other layers have, unless others are predicted faster by this
 # factor: predictions err by more, and compiling a kernel takes 40 ms.
 ANOTHER_KERNEL = 1.05
@@ -80,7 +85,10 @@ class Selector:
         return [c for c in there if c.microseconds is not None]
 
     def choose(self, name: str, site: ConvSite) -> Choice:
-        """The fastest known variant of the layer, else the one predicted fastest without guesses."""
+        """The fastest known variant of the layer, else the one predicted fastest.
+
+        That may guess zeros among the activations only where these come from a ReLU.
+        """
         rows = self.rows(site.problem)
         key = self.key(site.problem)
         measured = self.measured(site.problem)
@@ -96,13 +104,14 @@ class Selector:
             reasons = "; ".join(f"{c.algorithm}: {c.reason}" for c in candidates)
             raise AlgorithmError(f"layer {name!r} is refused by algorithm {self.algorithm!r}: {reasons}")
         self.layers.append(Layer(name, site, key, candidates))
-        first = min(_certain(possible), key=self._cost)
+        first = min(possible if site.rectified else _certain(possible), key=self._cost)
         self._kernels.add(_kernel(first))
         return Choice(first.algorithm, first.variant, PREDICTED, candidates)
 
     def _cost(self, candidate: Candidate) -> float:
         factor = 1.0 if _kernel(candidate) in self._kernels else ANOTHER_KERNEL
-        return factor * (candidate.predicted_cycles or 0.0)
+        guessed = GUESSED if ALGORITHMS[candidate.algorithm].guesses else 1.0
+        return factor * guessed * (candidate.predicted_cycles or 0.0)
 
 
 def _kernel(candidate: Candidate) -> tuple[str, bool, str]:
@@ -135,7 +144,7 @@ def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> 
         Candidate(
             row.name,
             variant,
-            predicted_cycles=row.cycles(problem, variant, target) + _conversion(row, problem),
+            predicted_cycles=row.cycles(problem, variant, target) + _preparation(row, variant, problem),
         )
         for row in rows
         if row.name not in names
@@ -144,9 +153,13 @@ def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> 
     return (*possible, *refused)
 
 
-def _conversion(row: Algorithm, problem: ConvProblem) -> float:
-    """Cycles to bring the caller's arrays into planes and back."""
-    return 0.0 if row.plain else CONVERSION * problem.plain_floats
+def _preparation(row: Algorithm, variant: str, problem: ConvProblem) -> float:
+    """Cycles to bring the caller's arrays into planes and back, and to split the input by strides."""
+    cycles = 0.0 if row.plain else CONVERSION * problem.plain_floats
+    if problem.strided and row.shifted and not row.whole(variant):
+        planes = problem.N * problem.C * len(problem.phases)
+        cycles += SPLIT * planes * prod(problem.split_size)
+    return cycles
 
 
 def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:
