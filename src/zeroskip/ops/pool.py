@@ -11,11 +11,11 @@ from enum import IntEnum, auto
 
 import numpy as np
 
-from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Planar, Target
+from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Plain, Planar, Target
 from zeroskip.codegen.expr import Var
 from zeroskip.ops import down, planes
 from zeroskip.ops.down import Pads, Pair, Walk, Windows, reads_through
-from zeroskip.ops.planes import Image, In, Row
+from zeroskip.ops.planes import Image, In, Out, Row
 
 
 @dataclass(frozen=True)
@@ -191,54 +191,53 @@ def _emit_long(cells: _Cells, y: Row, stride: int, dilations: Pair) -> None:
 
 
 def global_average_pool(x: Operand, y: Operand, *, target: Target, threads: int = 1) -> Call:
-    """The mean of every image of every plane; `y` is (N, C, 1, 1), plain or planar."""
-    return _global_pool(x, y, "average", threads)
+    """The mean of every image of every plane; `y` is a plain (N, C, 1, 1)."""
+    return _global_pool(x, y, "average", _average_of_image, threads)
 
 
 def global_max_pool(x: Operand, y: Operand, *, target: Target, threads: int = 1) -> Call:
-    """The maximum of every image of every plane; `y` is (N, C, 1, 1), plain or planar."""
-    return _global_pool(x, y, "max", threads)
+    """The maximum of every image of every plane; `y` is a plain (N, C, 1, 1)."""
+    return _global_pool(x, y, "max", _max_of_image, threads)
 
 
-def _global_pool(x: Operand, y: Operand, kind: str, threads: int) -> Call:
+def _global_pool(
+    x: Operand, y: Operand, kind: str, pool: Callable[[Builder, Expr], Expr], threads: int
+) -> Call:
+    assert isinstance(y.layout, Plain), f"the output is {y.layout}"
     v = planes.view(x.layout)
     arguments, tasks = planes.arguments(y, planes.source(x), threads, v.planes * v.images * v.image)
-    emit = _GLOBAL[kind]
-    kernel = Kernel(f"pool_global_{kind}", lambda b: planes.for_rows(b, lambda y: emit(b, y)))
-    return Call(kernel, arguments, tasks)
+
+    def emit(b: Builder) -> None:
+        first = b.task * b.arg(Out.PLANES_PER_TASK)
+        last = b.minimum(first + b.arg(Out.PLANES_PER_TASK), b.arg(Out.PLANES))
+        with b.loop(first, last) as plane, b.loop(0, b.arg(Out.IMAGES)) as image:
+            place = b.pointer(Out.ADDRESS) + plane * b.arg(Out.PLANE) + image * b.arg(Out.IMAGE)
+            b.store(pool(b, planes.input_image(b, plane, image)), place)
+
+    return Call(Kernel(f"pool_global_{kind}", emit), arguments, tasks)
 
 
-def _emit_global_average(b: Builder, y: Row) -> None:
+def _average_of_image(b: Builder, source: Expr) -> Expr:
     """Borders are zero, so an image is one run of floats, from its first pixel to its last."""
-    source = planes.input_image(b, y.plane, y.image)
     height, width = b.arg(In.HEIGHT), b.arg(In.WIDTH)
     size = (height - 1) * b.arg(In.PITCH) + width * 4
-    block = 4 * b.vector_bytes
+    step = b.vector_bytes
+    unrolled, whole = size // (4 * step) * (4 * step), size // step * step
     sums = [b.var(b.vector()) for _ in range(4)]
-    unrolled = size // block * block
-    with b.loop(0, unrolled, block) as i:
+    with b.loop(0, unrolled, 4 * step) as i:
         for k, var in enumerate(sums):
-            var.set(var.get() + b.load_vector(source + i + k * b.vector_bytes))
-    with b.loop(unrolled, size, b.vector_bytes) as i:
-        sums[0].set(sums[0].get() + b.load_masked(source + i, b.lanes_below((size - i) // 4)))
-    total = (sums[0].get() + sums[1].get()) + (sums[2].get() + sums[3].get())
-    mean = b.reduce_add(total) / b.float_of(height * width)
-    with planes.columns(b, y) as j:
-        planes.store(b, y, j, b.splat(mean))
+            var.set(var.get() + b.load_vector(source + i + k * step))
+    with b.loop(unrolled, whole, step) as i:
+        sums[0].set(sums[0].get() + b.load_vector(source + i))
+    tail = b.load_masked(source + whole, b.lanes_below((size - whole) // 4))
+    total = (sums[0].get() + sums[1].get()) + (sums[2].get() + sums[3].get()) + tail
+    return b.reduce_add(total) / b.float_of(height * width)
 
 
-def _emit_global_max(b: Builder, y: Row) -> None:
-    source = planes.input_image(b, y.plane, y.image)
+def _max_of_image(b: Builder, source: Expr) -> Expr:
     best = b.var(b.vector(float("-inf")))
     width = b.arg(In.WIDTH)
     with b.loop(0, b.arg(In.HEIGHT)) as i, b.loop(0, width, b.lanes) as j:
         x = planes.load_columns(b, source + i * b.arg(In.PITCH), j, width, 1, float("-inf"))
         best.set(b.maximum(x, best.get()))
-    with planes.columns(b, y) as j:
-        planes.store(b, y, j, b.splat(b.reduce_max(best.get())))
-
-
-_GLOBAL: dict[str, Callable[[Builder, Row], None]] = {
-    "average": _emit_global_average,
-    "max": _emit_global_max,
-}
+    return b.reduce_max(best.get())
