@@ -64,8 +64,11 @@ def shifted_panels(problem: ConvProblem, widest: int, target: Target) -> list[Pa
 def shifted_variants(
     problem: ConvProblem, mr: int, widths: Sequence[int], target: Target, lists: int = 1
 ) -> list[Variant]:
-    """Shifted panels of different heights, with as many input channels a segment as fill the first cache."""
-    if (not problem.misaligned and not problem.strided) or problem.strides[1] > LARGEST_STRIDE:
+    """Shifted panels of different heights, with as many input channels a segment as fill the first cache.
+
+    Where no tap is shifted there are none: to copy every second pixel costs more than to split the input.
+    """
+    if not problem.misaligned or problem.strides[1] > LARGEST_STRIDE:
         return []
     per_channel = problem.density * problem.R * problem.S
     return [
