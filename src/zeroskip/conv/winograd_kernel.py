@@ -99,7 +99,6 @@ class Multiply(IntEnum):
     CHUNK = auto()  # output channels at a time, a multiple of MR
     BIAS = auto()
     PLACES = auto()  # int32[vectors][G][3]: bytes to the group's first output pixel; rows, columns that exist
-    WHOLE = auto()  # int32[vectors]: 1 where all of a vector's tiles exist wholly
     OUTPUT = auto()
     OUTPUT_PLANE = auto()
     PITCH = auto()  # bytes
@@ -348,14 +347,19 @@ class _Multiply:
                 for g, value in enumerate(values):
                     row = pitch * i + (offsets[g] + 4 * q * groups)
                     with b.when(rows[g] > i):
-                        if width < b.lanes:
-                            self.store_row(k, row, value, masks[q][g])
-                        else:
-                            with b.choose(there[q][g] >= b.lanes) as (whole, edge):
-                                with whole:
-                                    self.store_row(k, row, value, None)
-                                with edge:
-                                    self.store_row(k, row, value, masks[q][g])
+                        self.store_group(k, row, value, there[q][g], masks[q][g], width)
+
+    def store_group(self, k: Expr, at: Expr, value: Expr, there: Expr, mask: Expr, width: int) -> None:
+        """A group's row of up to `width` pixels: those of the mask, or all where so many are `there`."""
+        b = self.b
+        if width < b.lanes:
+            self.store_row(k, at, value, mask)
+            return
+        with b.choose(there >= b.lanes) as (whole, edge):
+            with whole:
+                self.store_row(k, at, value, None)
+            with edge:
+                self.store_row(k, at, value, mask)
 
     def store_row(self, k: Expr, at: Expr, value: Expr, mask: Expr | None) -> None:
         """Residual, activation and store of the pixels at `at` of plane k: a vector, or those of the mask."""

@@ -6,7 +6,7 @@ The columns of a row of a window are combined once, for all output rows that the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, auto
 
 import numpy as np
@@ -88,7 +88,10 @@ def _pool(
     cells: tuple[Argument, Argument] = (0, 0),
 ) -> Call:
     source, out = planes.view(x.layout), planes.view(y.layout)
-    windows = Windows(window.kernel, window.strides, window.dilations, _reads_through(x, y, window, kind))
+    windows = Windows(window.kernel, window.strides, window.dilations)
+    # a maximum may be negative: only sums read through the zeros around the image
+    if kind != "max" and isinstance(x.layout, Planar) and isinstance(y.layout, Planar):
+        windows = replace(windows, borders=reads_through(x.layout, y.layout, windows, window.pads))
     own: dict[int, Argument] = {
         **down.slots(x, y, windows, window.pads, target.lanes),
         Arg.ROW_CELLS: cells[0],
@@ -100,14 +103,6 @@ def _pool(
     work = out.planes * out.images * max(out.image, source.image)
     arguments, tasks = planes.arguments(y, own, threads, work)
     return Call(_kernel(windows, kind), arguments, tasks)
-
-
-def _reads_through(x: Operand, y: Operand, window: Window, kind: str) -> bool:
-    """Whether windows may read the zeros around the image: sums only, for a maximum may be negative."""
-    if kind == "max" or not isinstance(x.layout, Planar) or not isinstance(y.layout, Planar):
-        return False
-    windows = Windows(window.kernel, window.strides, window.dilations)
-    return reads_through(x.layout, y.layout, windows, window.pads)
 
 
 def _kernel(windows: Windows, kind: str) -> Kernel:
