@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from zeroskip.codegen import resolve
@@ -36,6 +37,26 @@ def test_the_buffer_has_a_word_per_pixel_and_cell(kit):
     """P Q R S words: im2col's matrix divided by the input channels."""
     layer = kit.Layer(c=64, h=14, w=14, k=8, kernel=(3, 3), pads=(1, 1, 1, 1))
     assert indirect.indirection(layer.problem(), 1).size == 14 * 14 * 9
+
+
+def test_cells_that_read_padding_alone_have_no_entry(kit):
+    """Two rows of pixels, a tile each: the kernel's upper row meets the second alone, its lower the first."""
+    layer = kit.Layer(c=3, h=2, w=4, k=1, kernel=(3, 1), pads=(1, 0, 1, 0))
+    problem = layer.problem()
+    table = indirect.indirection(problem, 4)
+    first, entries = indirect.entries(problem, table)
+    assert first.tolist() == [0, 2, 4]
+    assert entries[:, 0].tolist() == [1, 2, 0, 1]
+    assert np.array_equal(entries[:, 1:], table[[0, 0, 1, 1], [1, 2, 0, 1]])
+
+
+@pytest.mark.parametrize("dilation", [1, 3, 7])
+def test_fewer_cells_are_predicted_to_take_less_time(kit, dilation):
+    layer = kit.Layer(c=64, h=8, w=8, k=64, kernel=(3, 3), pads=(dilation,) * 4, dilations=(dilation,) * 2)
+    problem = layer.problem()
+    table = indirect.indirection(problem, 8)
+    exact = len(indirect.entries(problem, table)[1]) / table[..., 0].size
+    assert indirect.share_inside(problem, 8) == pytest.approx(exact)
 
 
 def test_tiles_are_no_wider_than_the_channels(kit):

@@ -46,6 +46,7 @@ def test_widths(runner, kit, width):
         {"strides": (1, 2), "kernel": (2, 5)},
         {"strides": (3, 1), "pads": (2, 0, 1, 3)},
         {"dilations": (2, 3)},
+        {"dilations": (9, 2), "pads": (9, 2, 4, 2)},
         {"strides": (2, 2), "dilations": (3, 1)},
         {"groups": 3, "c": 12, "k": 9},
         {"kernel": (1, 1), "strides": (2, 2), "pads": (0, 1, 0, 1)},

@@ -48,8 +48,9 @@ class Algorithm:
     read the input as it is. `growth` says how many times a variant's rounding errors may exceed those of
     summing the products, for data of equal size. Those that are `in_place` read each residual right before
     they write that pixel, so that the two may be the same memory. `plain` ones read their input and write
-    their output as plain arrays too, if such there are; the others know planes only. `skips` says whose zeros
-    save time: ``"weights"``, ``"activations"`` or ``"both"``.
+    their output as plain arrays too, if such there are; the others know planes only. Those with `borders`
+    read the zeros around an image in its planes. `skips` says whose zeros save time: ``"weights"``,
+    ``"activations"`` or ``"both"``.
     """
 
     name: str
@@ -64,7 +65,12 @@ class Algorithm:
     whole: Callable[[str], bool] = _none
     in_place: bool = False
     plain: bool = False
+    borders: bool = True
     skips: str = ""
+
+    def aligned(self, variant: str) -> bool:
+        """Whether a variant needs input, split by strides, and output in planes of one geometry."""
+        return self.shifted and not self.whole(variant)
 
     @property
     def guesses(self) -> bool:

@@ -4,6 +4,8 @@ Instead of im2col's copies there is an *indirection buffer*: for every tile of M
 cell of the kernel, where the cell's input pixels begin; those in the padding point at a row of zeros. The
 micro-kernel, MR pixels by NV vectors of output channels, reads each pixel's channels through it. So strides,
 padding and dilation cost nothing, and the buffer takes P Q R S words, C times fewer than im2col's matrix.
+Cells all of whose MR pixels lie in the padding are then left out, the zeros we skip here: of a 3x3 over 7x7
+pixels one in ten, with dilation 12 over 16x16 two of three.
 
 As published, pixels are vectors of channels (NHWC). Our planes are not, so the input is first turned into
 ``float32[N][H W + 1][C]``: part of this algorithm's time, and its workspace. (The last pixel of an image is
@@ -57,13 +59,23 @@ def _tile(variant: str) -> tuple[int, int]:
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     """Products at eight tenths of the peak, LANES by LANES transpositions in and out."""
     mr, nv = _tile(variant)
-    tiles = problem.N * -(-problem.P * problem.Q // mr)
+    tiles = problem.N * -(-problem.P * problem.Q // mr) * share_inside(problem, mr)
     chunks = problem.groups * -(-(problem.K // problem.groups) // (nv * target.lanes))
     inputs = problem.C // problem.groups
     products = tiles * chunks * problem.R * problem.S * (inputs * max(mr * nv, mr + nv) / 2 / 0.8 + 6)
     turned = problem.N * problem.H * round_up(problem.W, target.lanes) * -(-problem.C // target.lanes) * 5
     out = problem.N * problem.P * problem.Q * chunks * nv * 12
     return products + turned + out
+
+
+def share_inside(problem: ConvProblem, mr: int) -> float:
+    """About what share of the cells of tiles read any pixel, taking tiles to be parts of rows."""
+    (top, left), (dy, dx), (sy, sx) = problem.pads[:2], problem.dilations, problem.strides
+    rows = np.arange(problem.P) * sy + np.arange(problem.R)[:, None] * dy - top
+    first = np.arange(0, problem.Q, mr) * sx + np.arange(problem.S)[:, None] * dx - left
+    last = first + (min(mr, problem.Q) - 1) * sx
+    down, across = (rows >= 0) & (rows < problem.H), (last >= 0) & (first < problem.W)
+    return float(down.mean() * across.mean())
 
 
 def indirection(problem: ConvProblem, mr: int) -> Array:
@@ -77,6 +89,14 @@ def indirection(problem: ConvProblem, mr: int) -> Array:
     pixel = np.where(inside, row * problem.W + column, problem.H * problem.W)
     offsets = (4 * problem.C * pixel).reshape(problem.R * problem.S, -1, mr)
     return np.ascontiguousarray(offsets.transpose(1, 0, 2).astype(np.int32))
+
+
+def entries(problem: ConvProblem, table: Array) -> tuple[Array, Array]:
+    """`Multiply.FIRST_ENTRIES` and `Multiply.ENTRIES`: the cells of an `indirection` that read any pixel."""
+    zeros = 4 * problem.C * problem.H * problem.W
+    tile, cell = np.nonzero((table != zeros).any(axis=2))
+    first = np.searchsorted(tile, np.arange(len(table) + 1))
+    return first.astype(np.int32), np.column_stack([cell, table[tile, cell]]).astype(np.int32)
 
 
 def _runs(problem: ConvProblem, site: Site) -> tuple[Array, Array]:
@@ -134,7 +154,7 @@ def _parts(total: int, wanted: int) -> tuple[int, int]:
 
 def _multiply(problem: ConvProblem, mr: int, nv: int, pixels: Address, site: Site) -> Call:
     lanes, residual = site.target.lanes, site.residual
-    table = indirection(problem, mr)
+    first_entries, table = entries(problem, indirection(problem, mr))
     first_runs, runs = _runs(problem, site)
     weights, bias = _weights(problem, nv * lanes)
     chunks, blocks = len(weights), len(first_runs) - 1
@@ -146,9 +166,10 @@ def _multiply(problem: ConvProblem, mr: int, nv: int, pixels: Address, site: Sit
     values: dict[Multiply, Argument] = {
         Multiply.PIXELS: pixels,
         Multiply.PIXELS_IMAGE: 4 * image_words(problem),
-        Multiply.INDIRECTION: table,
+        Multiply.FIRST_ENTRIES: first_entries,
+        Multiply.ENTRIES: table,
         Multiply.CELLS: problem.R * problem.S,
-        Multiply.TILES: len(table),
+        Multiply.TILES: len(first_entries) - 1,
         Multiply.BLOCKS: blocks,
         Multiply.BLOCK_PARTS: block_parts,
         Multiply.BLOCK_SHARE: block_share,
@@ -183,4 +204,5 @@ ALGORITHM = Algorithm(
     _cycles,
     _build,
     shifted=False,
+    borders=False,
 )

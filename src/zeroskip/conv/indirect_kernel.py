@@ -31,7 +31,8 @@ class Multiply(IntEnum):
 
     PIXELS = 0
     PIXELS_IMAGE = auto()
-    INDIRECTION = auto()  # int32[tiles][CELLS][MR]: from an image's start to what a cell of a pixel reads
+    FIRST_ENTRIES = auto()  # int32[tiles+1]
+    ENTRIES = auto()  # int32[][1+MR]: a cell; from an image's start to what it reads, for each pixel
     CELLS = auto()  # R*S
     TILES = auto()
     BLOCKS = auto()  # of an image
@@ -141,14 +142,15 @@ class _Multiply:
     def tile(self, pixels: Expr, tile: Expr, weights: Expr, chunk: Expr, to: Expr) -> None:
         """MR pixels by NV vectors: bias, then cell by cell what the indirection buffer points at."""
         b, mr, nv = self.b, self.shape.mr, self.shape.nv
-        cells, inputs = b.arg(Multiply.CELLS), b.arg(Multiply.GROUP_INPUTS)
+        inputs = b.arg(Multiply.GROUP_INPUTS)
         bias = b.pointer(Multiply.BIAS) + chunk * self.pixel_bytes
         start = [b.load_vector(bias + v * b.vector_bytes) for v in range(nv)]
         acc = [[b.var(value) for value in start] for _ in range(mr)]
-        entry = b.pointer(Multiply.INDIRECTION) + tile * cells * (4 * mr)
-        with b.loop(0, cells) as cell:
-            rows = [pixels + b.load_i32(entry + (cell * mr + m) * 4) for m in range(mr)]
-            w = weights + cell * inputs * self.pixel_bytes
+        bounds, entries = b.pointer(Multiply.FIRST_ENTRIES) + tile * 4, b.pointer(Multiply.ENTRIES)
+        with b.loop(b.load_i32(bounds), b.load_i32(bounds + 4)) as number:
+            entry = entries + number * (4 * (1 + mr))
+            rows = [pixels + b.load_i32(entry + 4 * (1 + m)) for m in range(mr)]
+            w = weights + b.load_i32(entry) * inputs * self.pixel_bytes
             with b.loop(0, inputs) as c:
                 vectors = [b.load_vector(w + c * self.pixel_bytes + v * b.vector_bytes) for v in range(nv)]
                 for row, sums in zip(rows, acc, strict=True):

@@ -14,6 +14,8 @@ from zeroskip.conv.clustering import cluster
 
 # Fuller layers have nothing to gain from ordering their channels.
 DENSE = 0.9
+# Planes with room for the padding may be so many times larger than those with room for one row and column.
+ROOMY = 1.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,14 @@ class ConvProblem:
     def strided(self) -> bool:
         """Whether any stride exceeds one."""
         return self.strides != (1, 1)
+
+    @cached_property
+    def wide(self) -> bool:
+        """Whether the padding would blow up the planes of all values that share them: far dilated taps."""
+        top, left, bottom, right = self.pads
+        rows, columns = max(top, bottom), max(left, right)
+        small = (self.H + min(rows, 1)) * (self.W + min(columns, 1))
+        return not self.strided and (self.H + rows) * (self.W + columns) > ROOMY * small
 
     @property
     def misaligned(self) -> bool:

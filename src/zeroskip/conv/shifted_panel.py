@@ -5,7 +5,8 @@ channels at a time, so that the copies stay in the first cache. A vector holds L
 output or, where fewer columns are left, of several *row groups*: row y, y + h, y + 2h ... side by side. So 28
 columns are a *strip* of 16, one of 8 (two rows to a vector) and one of 4 (four rows): 49 vectors, not 56. A
 panel is NV such vectors below each other, and a *run* is NV + reach of them: what one shift in width of one
-input plane gives to the taps of all heights. A tap (c, r, s) reads its run from vector r on.
+input plane gives to the taps of all heights. A tap (c, r, s) reads its run from vector r on. (Dilated rows
+further apart than panels are high have nothing in common: each has a run of its own, without reach.)
 
     panel (NV = 3)     run (reach = 2), copied from column x + s - left
     y      a a a a     y-top    . . . .   <- vectors 0-2 are read by r = 0
@@ -33,6 +34,8 @@ from zeroskip.conv.problem import Array, ConvProblem
 
 # Vectors of every third pixel would take gathering, those of every fourth reach too far behind the last row.
 LARGEST_STRIDE = 2
+# Rows of a kernel so far from each other have runs of their own.
+APART = 8
 # A strip more costs as much as so many vectors: copies of the rows around it, and starts of blocks.
 STRIP_COSTS = 2
 
@@ -97,6 +100,8 @@ class Shifts:
     def cells(self) -> tuple[Array, Array, Array]:
         """Of every cell (r, s) of the kernel: first row and column of its run, and its row within the run."""
         r, s = np.indices(self.kernel) * np.reshape(self.dilations, (2, 1, 1))
+        if self.dilations[0] >= APART:
+            return r, s, np.zeros_like(r)
         return r % self.strides[0], s, r // self.strides[0]
 
     @cached_property

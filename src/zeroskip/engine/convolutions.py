@@ -21,9 +21,9 @@ Allocate = Callable[[int], int]
 class ConvSite:
     """A convolution in its network: the problem and its operands, as planes or plain, where they are.
 
-    `planes` are the layouts of input and output as planes, `split` that of the input split by strides. So
-    many calls come `before` the algorithm's own in its step: they bring its operands into these layouts. A
-    `rectified` input comes from a ReLU: many of its numbers are zero.
+    `planes` are the layouts of input and output as planes with room for the padding, `split` that of the
+    input split by strides. So many calls come `before` the algorithm's own in its step: they bring its
+    operands into these layouts. A `rectified` input comes from a ReLU: many of its numbers are zero.
     """
 
     problem: ConvProblem
@@ -49,20 +49,28 @@ class ConvSite:
         x, y, residual = self.x, self.y, self.residual
         before: list[Call] = []
         after: list[Call] = []
-        if self.split is not None and algorithm.shifted and not algorithm.whole(variant):
+        aligned = algorithm.aligned(variant)
+        if self.split is not None and aligned:
             x = Operand(allocate(self.split.bytes), self.split)
             before.append(split(self.x, x, self.problem.pads, self.target, self.threads))
-        elif isinstance(x.layout, Plain) and not algorithm.plain:
+        elif self._foreign(x, algorithm, algorithm.borders):
             x = Operand(planes(self.planes[0].bytes), self.planes[0])
             before.append(self._copy(self.x, x))
-        if isinstance(y.layout, Plain) and not algorithm.plain:
+        if self._foreign(y, algorithm, aligned):
             y = Operand(planes(self.planes[1].bytes), self.planes[1])
             after.append(self._copy(y, self.y))
-        if residual is not None and self.in_place and not algorithm.in_place:
-            residual = Operand(allocate(residual.layout.bytes), residual.layout)
-            before.append(self._copy(self.y, residual))
+        if residual is not None and ((self.in_place and not algorithm.in_place) or y is not self.y):
+            source, layout = residual, residual.layout if y is self.y else self.planes[1]
+            residual = Operand(allocate(layout.bytes), layout)
+            before.append(self._copy(source, residual))
         site = Site(x, y, residual, self.target, self.threads, allocate)
         return (*before, *algorithm.build(self.problem, variant, site), *after)
+
+    def _foreign(self, operand: Operand, algorithm: Algorithm, roomy: bool) -> bool:
+        """Whether the algorithm cannot do with the operand as it is; `roomy`: it needs the whole padding."""
+        if isinstance(operand.layout, Plain):
+            return not algorithm.plain
+        return roomy and self.problem.wide
 
     def _copy(self, x: Operand, y: Operand) -> Call:
         return copy(x, y, target=self.target, threads=self.threads)
@@ -127,8 +135,9 @@ def accepts(network: Network, node: Node) -> bool:
     )
 
 
-def _split_key(node: Node) -> tuple[str, str]:
-    return ("split", node.outputs[0])
+def _own_key(node: Node) -> tuple[str, str]:
+    """What the geometry calls the layer's own planes: its input split by strides, or with a wide padding."""
+    return ("own", node.outputs[0])
 
 
 def shape_geometry(network: Network, node: Node) -> None:
@@ -139,14 +148,17 @@ def shape_geometry(network: Network, node: Node) -> None:
     if residual:
         geometry.join(residual, y)
     top, left, bottom, right = p.pads
+    padded = _own_key(node) if p.wide else x
     if p.strided:
-        key = _split_key(node)
+        key = _own_key(node)
         height, width = p.split_size
         geometry.join(key, y)
         geometry.need(key, width, height)
+    elif p.wide:
+        geometry.need(padded, p.Q, p.P)
     else:
         geometry.join(x, y)
-    geometry.need(x, p.W + max(left, right), p.H + max(top, bottom), top, left)
+    geometry.need(padded, p.W + max(left, right), p.H + max(top, bottom), top, left)
 
 
 def lower(network: Network, node: Node, choose: Chooser) -> None:
@@ -156,7 +168,7 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
     split = None
     if problem.strided:
         shape = (problem.N, problem.C, *problem.split_size)
-        split = network.geometry.layout(_split_key(node), shape, problem.strides, problem.phases)
+        split = network.geometry.layout(_own_key(node), shape, problem.strides, problem.phases)
     source = network.image(x) if problem.plain_input else network.planar(x)
     residual_operand = network.planar(residual) if residual else None
     if residual and network.replaceable(residual, node) and network.homes[residual].buffer != source.buffer:
@@ -165,12 +177,17 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         y = network.result(node.outputs[0])
     else:
         y = network.output(node.outputs[0])
+
+    def planes(value: str) -> Planar:
+        key = _own_key(node) if problem.wide else value
+        return network.geometry.layout(key, network.image_shape(value))
+
     site = ConvSite(
         problem,
         source,
         y,
         residual_operand,
-        (network.planar_layout(x), network.planar_layout(node.outputs[0])),
+        (planes(x), planes(node.outputs[0])),
         split,
         network.target,
         network.threads,

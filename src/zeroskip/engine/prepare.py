@@ -9,6 +9,7 @@ import numpy as np
 
 from zeroskip.graph import Graph, bind, simplify
 from zeroskip.graph.passes.chunks import in_chunks
+from zeroskip.graph.passes.cropping import crop_kernels
 
 # What is made and used at once is to leave half of a second cache of 1 MiB to inputs and weights. (5 % of a
 # MobileNet v2's time.)
@@ -27,5 +28,5 @@ def prepare(
     Several threads make planes for each other, which come by the last cache whatever their number: then
     chunks only cost barriers (a MobileNet v2 on two threads took 1.2 times as long).
     """
-    simple = simplify(bind(graph, shapes, numbers or {}))
+    simple = crop_kernels(simplify(bind(graph, shapes, numbers or {})))[0]
     return in_chunks(simple, BETWEEN_BYTES)[0] if threads == 1 else simple

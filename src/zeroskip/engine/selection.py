@@ -154,11 +154,15 @@ def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> 
 
 
 def _preparation(row: Algorithm, variant: str, problem: ConvProblem) -> float:
-    """Cycles to bring the caller's arrays into planes and back, and to split the input by strides."""
+    """Cycles to bring operands into the planes that a variant reads and writes, or back."""
     cycles = 0.0 if row.plain else CONVERSION * problem.plain_floats
-    if problem.strided and row.shifted and not row.whole(variant):
+    aligned = row.aligned(variant)
+    if problem.strided and aligned:
         planes = problem.N * problem.C * len(problem.phases)
         cycles += SPLIT * planes * prod(problem.split_size)
+    if problem.wide and row.borders:
+        outputs = problem.K * problem.P * problem.Q if aligned else 0
+        cycles += CONVERSION * problem.N * (problem.C * problem.H * problem.W + outputs)
     return cycles
 
 

@@ -1,0 +1,66 @@
+"""Far dilated taps: planes with room for their padding are the layer's own, right by every algorithm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from zeroskip.conv import ALGORITHMS
+from zeroskip.engine import InferenceSession, SessionOptions
+
+RNG = np.random.default_rng(4)
+SIZE = (11, 14)
+
+
+def pyramid(networks, dilations=(1, 6, 9)) -> bytes:
+    """Pixels seen from near and far: a pointwise layer, dilated ones side by side, the last on a residual."""
+    weights = {"w": RNG.standard_normal((8, 4, 1, 1))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="before"),
+        helper.make_node("Relu", ["a"], ["b"]),
+    ]
+    for number, dilation in enumerate(dilations):
+        weights[f"v{number}"] = RNG.standard_normal((8, 8, 3, 3)) * (RNG.random((8, 8, 3, 3)) < 0.4)
+        far = {"pads": [dilation] * 4, "dilations": [dilation] * 2, "name": f"far{number}"}
+        nodes.append(helper.make_node("Conv", ["b", f"v{number}"], [f"c{number}"], **far))
+    last = len(dilations) - 1
+    nodes += [
+        helper.make_node("Add", [f"c{last}", "b"], ["d"]),
+        helper.make_node("Concat", [*(f"c{number}" for number in range(last)), "d"], ["y"], axis=1),
+    ]
+    constants = {name: array.astype(np.float32) for name, array in weights.items()}
+    return networks.model(nodes, {"x": ["N", 4, *SIZE]}, {"y": ["N", 8 * len(dilations), *SIZE]}, constants)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm(networks, name):
+    model = pyramid(networks)
+    x = RNG.standard_normal((2, 4, *SIZE)).astype(np.float32)
+    (expected,) = networks.rival(model).run(None, {"x": x})
+    for threads in (1, 2):
+        session = InferenceSession(model, SessionOptions(threads=threads, prefer=name, tune=False))
+        for _ in range(2):
+            (got,) = session.run(None, {"x": x})
+            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["direct", "sparse_direct"])
+def test_tuned(networks, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEROSKIP_CACHE_DIR", str(tmp_path))
+    model = pyramid(networks)
+    x = RNG.standard_normal((1, 4, *SIZE)).astype(np.float32)
+    (expected,) = networks.rival(model).run(None, {"x": x})
+    (got,) = InferenceSession(model, SessionOptions(prefer=name, tune=True)).run(None, {"x": x})
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_planes_of_other_layers_stay_small(networks):
+    """The layer before computes its own output, whoever reads it."""
+    sizes = []
+    for dilations in ((1, 1), (1, 9)):
+        options = SessionOptions(tune=False, algorithm="sparse_direct", shapes={"x": (1, 4, *SIZE)})
+        plan = InferenceSession(pyramid(networks, dilations), options).plan
+        step = next(step for step in plan.steps if step.name == "before")
+        sizes.append(sorted(plan.buffers[number].bytes for number in step.buffers))
+    assert sizes[0] == sizes[1]
