@@ -157,7 +157,7 @@ class Network:
         return given and self._passed(value)
 
     def written_in_place(self, value: str) -> bool:
-        """Whether the convolution that makes `value` is to write it into the caller's array."""
+        """Whether the node that makes `value` is to write it into the caller's array, where it can."""
         wanted = self.graph.outputs.count(value) == 1 and not self.consumers[value]
         return wanted and self._passed(value)
 

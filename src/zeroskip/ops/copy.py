@@ -18,12 +18,9 @@ import numpy as np
 
 from zeroskip.codegen import Argument, Builder, Call, Kernel, Operand, Plain, Target
 from zeroskip.ops import planes
-from zeroskip.ops.planes import In, Out, Row
+from zeroskip.ops.planes import In, Row
 
-# Rows of the input and of the output that are asked for ahead of time: a network's input has long left the
-# caches, and of every second row the processor foresees nothing (half of the time of a 3x224x224).
-READ_AHEAD, WRITE_AHEAD = 8, 16
-FORESEEN = 4  # cache lines a vector of the output, at most
+ASKED_FOR = 4  # cache lines a vector of the output, at most
 
 Source = tuple[int, int, int]
 """Of an output plane: the input plane it reads, and the input's row and column at its pixel (0, 0)."""
@@ -93,12 +90,10 @@ def _emit_rows(b: Builder, stride: int) -> None:
         pointer = planes.input_image(b, source, y.image) + row * b.arg(In.PITCH)
         # a row outside the image is one without columns
         there = b.select((row >= 0) & (row < height), width, 0)
-        coming = pointer + b.arg(Arg.STEP) * b.arg(In.PITCH) * READ_AHEAD
-        going = y.pointer + b.arg(Out.COLUMNS) * (4 * WRITE_AHEAD)
+        coming = pointer + b.arg(Arg.STEP) * b.arg(In.PITCH) * planes.READ_AHEAD
         with planes.columns(b, y) as column:
-            for line in range(min(stride, FORESEEN)):
+            for line in range(min(stride, ASKED_FOR)):
                 b.prefetch(coming + (column * stride + dx) * 4 + line * b.vector_bytes)
-            b.prefetch(going + column * 4)
             value = planes.load_columns(b, pointer, column * stride + dx, there, stride)
             planes.store(b, y, column, value)
 

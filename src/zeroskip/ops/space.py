@@ -79,7 +79,10 @@ def _emit_pairs(b: Builder, y: Row) -> None:
     plane = y.plane * b.arg(Arg.CHANNEL) + y.row % 2 * b.arg(Arg.ROW)
     even = planes.input_image(b, plane, y.image) + y.row // 2 * b.arg(In.PITCH)
     odd = even + b.arg(Arg.COLUMN) * b.arg(In.PLANE)
+    ahead = b.arg(In.PITCH) * planes.READ_AHEAD
     with planes.columns(b, y) as j:
+        for source in (even, odd):
+            b.prefetch(source + ahead + j * 2)
         x, z = (planes.load_columns(b, source, j // 2, b.arg(In.WIDTH)) for source in (even, odd))
         lanes = [lane // 2 + (lane % 2) * b.lanes for lane in range(b.lanes)]
         planes.store(b, y, j, b.shuffle(x, z, lanes))

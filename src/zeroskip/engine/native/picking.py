@@ -199,7 +199,8 @@ def _resize_accepts(network: Network, node: Node) -> bool:
 def _emit_resize(network: Network, node: Node) -> None:
     *size, columns = _tables(network, node)[2:]
     rows = size[0] if size else _copies(np.arange(1))
-    x, y = network.image(node.inputs[0]), network.output(node.outputs[0])
+    x, out = network.image(node.inputs[0]), node.outputs[0]
+    y = network.result(out) if network.written_in_place(out) else network.output(out)
     network.emit(_resized(network, x, y, rows, columns))
 
 
