@@ -68,6 +68,18 @@ def linear(size, outputs):
     return Taps(np.stack([low, np.minimum(low + 1, size - 1)], 1), np.stack([1 - weight, weight], 1))
 
 
+def backwards(size, outputs):
+    taps = linear(size, outputs)
+    return Taps(taps.index[::-1], taps.weight[::-1])
+
+
+def cubic(size, outputs):
+    """Four neighbours, the outermost repeated at borders, with any weights."""
+    low = linear(size, outputs).index[:, :1]
+    weight = np.cos(np.arange(4 * outputs)).reshape(-1, 4)
+    return Taps(np.clip(low + np.arange(-1, 3), 0, size - 1), weight)
+
+
 def matrix(taps, size):
     full = np.zeros((len(taps.index), size))
     for t in range(taps.index.shape[1]):
@@ -75,7 +87,7 @@ def matrix(taps, size):
     return full
 
 
-@pytest.mark.parametrize("make", [nearest, linear])
+@pytest.mark.parametrize("make", [nearest, linear, backwards, cubic])
 @pytest.mark.parametrize("factor", [0.5, 2, 3, 1.7])
 def test_resize(kit, make, factor):
     b = kit.bench

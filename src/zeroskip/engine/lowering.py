@@ -89,8 +89,12 @@ def _decide_layouts(network: Network, rows: dict[int, Row | None]) -> None:
 
 
 def _place_concatenations(network: Network, rows: dict[int, Row | None]) -> None:
-    """Let producers write straight into the concatenation that reads them, each value into one at most."""
-    for node in network.graph.nodes:
+    """Let producers write straight into the concatenation that reads them, each value into one at most.
+
+    That is the last one. An earlier one whose parts lie in a later one in the same order (in a DenseNet all
+    but the last of a block) is a part of it.
+    """
+    for node in reversed(network.graph.nodes):
         if node.op != "Concat" or rows[id(node)] is None or node.outputs[0] not in network.planar_values:
             continue
         channel = 0
@@ -102,6 +106,22 @@ def _place_concatenations(network: Network, rows: dict[int, Row | None]) -> None
             if own and node.inputs.count(name) == 1:
                 network.places[name] = (node.outputs[0], channel)
             channel += network.image_shape(name)[1]
+        within = _within(network, node)
+        if within is not None:
+            network.places[node.outputs[0]] = within
+
+
+def _within(network: Network, node: Node) -> tuple[str, int] | None:
+    """The concatenation, and its channel, where all parts of this one lie in its order."""
+    if node.outputs[0] in network.places or node.inputs[0] not in network.places:
+        return None
+    parent, first = network.places[node.inputs[0]]
+    channel = first
+    for name in node.inputs:
+        if parent == node.outputs[0] or network.places.get(name) != (parent, channel):
+            return None
+        channel += network.image_shape(name)[1]
+    return parent, first
 
 
 def _bind_inputs(network: Network) -> tuple[str, ...]:

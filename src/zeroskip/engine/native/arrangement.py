@@ -60,9 +60,9 @@ def _emit_channels(network: Network, node: Node) -> None:
     network.touch(whole)
     channel = 0
     for name in node.inputs:
-        if network.places.get(name) != (out, channel):
-            layout = network.planar_layout(name)
-            part = Operand(whole.buffer, layout, whole.offset + channel * layout.plane)
+        layout = network.planar_layout(name)
+        part = Operand(whole.buffer, layout, whole.offset + channel * layout.plane)
+        if network.homes.get(name) != part:
             network.copy_value(name, part)
         channel += network.image_shape(name)[1]
 
