@@ -103,7 +103,7 @@ def test_resize(kit, make, factor):
         ):
             x, y = b.input(array, source), b.output(out)
             b.run(resize(x, y, rows=rows, columns=columns, target=b.target, threads=2))
-            np.testing.assert_allclose(b.result(y), expected, rtol=0, atol=6 * 2.0**-24 * np.abs(array).max())
+            np.testing.assert_allclose(b.result(y), expected, rtol=0, atol=8 * 2.0**-24 * np.abs(array).max())
 
 
 @pytest.mark.parametrize("block", [2, 3])

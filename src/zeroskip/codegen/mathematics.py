@@ -18,6 +18,12 @@ def _polynomial(b: Builder, x: Expr, coefficients: Sequence[float]) -> Expr:
 
 def exp(b: Builder, x: Expr) -> Expr:
     """e**x: 2**n times a degree-6 polynomial on [-ln2/2, ln2/2] (Cephes ``expf``); saturates to 0 and inf."""
+    y = b.select(x > 88.37, b.like(float("inf"), x), _finite_exp(b, x))
+    return b.select(x < -87.33, b.like(0.0, x), y)
+
+
+def _finite_exp(b: Builder, x: Expr) -> Expr:
+    """e**x, where that is a normal number; elsewhere the smallest or largest one."""
     # the comparisons' order lets NaN through
     clamped = b.maximum(b.like(-87.33, x), b.minimum(b.like(88.37, x), x))
     n = b.unary("floor", b.fma(1.44269504088896341, clamped, b.like(0.5, x)))
@@ -37,15 +43,13 @@ def exp(b: Builder, x: Expr) -> Expr:
     )
     y = b.fma(p, r * r, r) + 1.0
     # n reaches 127: scale in two steps would be needed at 128 only, which the clamp excludes
-    y = y * b.exponent_scale(n)
-    y = b.select(x > 88.37, b.like(float("inf"), x), y)
-    return b.select(x < -87.33, b.like(0.0, x), y)
+    return y * b.exponent_scale(n)
 
 
 def sigmoid(b: Builder, x: Expr) -> Expr:
-    """1 / (1 + e**-x)."""
+    """1 / (1 + e**-x), at least 4e-39."""
     one = b.like(1.0, x)
-    return one / (exp(b, b.like(0.0, x) - x) + 1.0)
+    return one / (_finite_exp(b, b.like(0.0, x) - x) + 1.0)
 
 
 def tanh(b: Builder, x: Expr) -> Expr:
