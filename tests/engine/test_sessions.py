@@ -200,7 +200,7 @@ def test_large_batches_run_some_images_at_a_time(networks, monkeypatch, images):
     """The answers are those of the whole batch, whether or not the last part is smaller."""
     model = networks.small(size="H")
     peak = InferenceSession(model, SessionOptions(shapes={"x": (1, 3, 12, 12)})).plan.peak_bytes
-    monkeypatch.setattr("zeroskip.engine.session.NEAR_BYTES", images * peak)
+    monkeypatch.setattr("zeroskip.engine.session.SECOND_CACHE", images * peak)
     session = InferenceSession(model)
     x = np.random.default_rng(0).standard_normal((7, 3, 12, 12)).astype(np.float32)
     np.testing.assert_allclose(
@@ -227,7 +227,7 @@ def test_large_matrices_are_read_for_many_images(networks):
 
 
 def test_images_that_depend_on_each_other_run_together(networks, monkeypatch):
-    monkeypatch.setattr("zeroskip.engine.session.NEAR_BYTES", 1)
+    monkeypatch.setattr("zeroskip.engine.session.SECOND_CACHE", 1)
     nodes = [
         helper.make_node("Relu", ["x"], ["a"]),
         helper.make_node("Softmax", ["a"], ["y"], axis=0),

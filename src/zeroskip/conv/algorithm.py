@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from zeroskip.codegen import Call, Operand, Target
 from zeroskip.conv.problem import ConvProblem
 
+# Of the multiply-adds that the core could do, where nothing else is in the way.
+PEAK = 0.9
 # Predictions take this share of a ReLU's outputs to be non-zero; measurements tell.
 DENSITY = 0.5
 

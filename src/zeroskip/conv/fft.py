@@ -36,7 +36,7 @@ import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target, side_by_side
 from zeroskip.codegen.layout import round_up
-from zeroskip.conv.algorithm import Algorithm, Site
+from zeroskip.conv.algorithm import PEAK, Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.fft_kernel import Inverse, Multiply, Product, Read, Tiling, Write, read_kernel
 from zeroskip.conv.problem import Array, ConvProblem
@@ -154,7 +154,7 @@ def _cycles(problem: ConvProblem, text: str, target: Target) -> float:
     inputs = problem.C // problem.groups
     lines = plan.blocks * plan.lines
     vectors = plan.vectors
-    products = 4 * tiling.frequencies * inputs * lines * vectors / 2 / 0.9
+    products = 4 * tiling.frequencies * inputs * lines * vectors / 2 / PEAK
     size = weight_bytes(problem, tiling)
     weights = size * plan.blocks / (12 if size < 8 << 20 else 6)
     point = tiling.tx * tiling.lines * (2 + 1.5 * log2(tiling.ty * tiling.tx))

@@ -12,7 +12,7 @@ import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Plain, Planar, Scratch, Target
 from zeroskip.conv import lowered_copy
-from zeroskip.conv.algorithm import Site
+from zeroskip.conv.algorithm import PEAK, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.lowered_copy import Runs, Shape, Units
 from zeroskip.conv.lowered_kernel import Multiplication, Multiply, Product
@@ -209,7 +209,7 @@ def too_large(size: int) -> str | None:
 
 
 def cycles(problem: ConvProblem, tile: Tile, pixels: int, target: Target, copied: int) -> float:
-    """Predicted time: products at nine tenths of the peak, and `copied` floats into the second cache.
+    """Predicted time: products near the peak, and `copied` floats into the second cache.
 
     `pixels` are cut into panels, as often as there are so many.
     """
@@ -226,4 +226,4 @@ def cycles(problem: ConvProblem, tile: Tile, pixels: int, target: Target, copied
         products = max(block * vectors, vectors + panels * (block + 1)) * blocks
     vectors = -(-problem.N * problem.P * problem.Q // lanes)
     runs = copied / min(problem.Q, tile.panel * lanes)
-    return float(products / 2 * taps / 0.9 + copied / lanes * 4 + runs * 8 + problem.K * vectors * 10)
+    return float(products / 2 * taps / PEAK + copied / lanes * 4 + runs * 8 + problem.K * vectors * 10)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from zeroskip.codegen import Target
+from zeroskip.conv.algorithm import PEAK
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.shifted_panel import LARGEST_STRIDE, shifts, strips
@@ -23,7 +24,6 @@ SHIFTED_BYTES = (24 * 1024, 40 * 1024)
 # With fewer non-zeros per output channel and segment, partial sums cost more than they save.
 TAPS_PER_SEGMENT = 4
 STORE, FAR_LOAD, NEAR_LOAD, START, LISTS_START = 5.0, 2.3, 0.5, 20.0, 24.0
-PEAK = 0.9  # of the multiply-adds that the core could do, where nothing else is in the way
 COPY = 2.0  # cycles to copy a vector into a shifted panel
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from zeroskip.codegen import Call, resolve
 from zeroskip.codegen.compile import uncollected
 from zeroskip.codegen.runtime import ThreadPool, can_thread
-from zeroskip.codegen.target import runs_here
+from zeroskip.codegen.target import SECOND_CACHE, runs_here
 from zeroskip.conv import find
 from zeroskip.engine import store
 from zeroskip.engine.convolutions import Choice, ConvSite
@@ -32,9 +32,6 @@ from zeroskip.graph import Graph, ModelFile, Value, per_image, shape_inputs, sim
 
 PLANS_KEPT = 8
 """Plans for as many input shapes are kept; the least recently used goes first."""
-NEAR_BYTES = 1 << 20
-"""As many images are run at once as have activations that fit this (a second cache): 16 images of a ResNet-50
-take 1.5 times as long together as one after the other."""
 PASSES = 4
 """More images are where the matrices of fully connected layers, which are read for each anew, take so many
 times the bytes of their activations: a VGG-16's 494 MB are read once for four images (1.15 times as fast)."""
@@ -257,7 +254,8 @@ class InferenceSession:
             self._at_once[key] = 0
             if self._keeps_images_apart(rest):
                 plan = self._ready({name: (1, *shape) for name, shape in rest.items()}, {}).plan
-                near = max(NEAR_BYTES, _product_bytes(plan) // PASSES)
+                # 16 images of a ResNet-50 take 1.5 times as long together as one after the other
+                near = max(SECOND_CACHE, _product_bytes(plan) // PASSES)
                 self._at_once[key] = max(1, near // max(1, plan.peak_bytes))
         images = self._at_once[key] or count
         parts = -(-count // images)
