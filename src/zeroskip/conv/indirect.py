@@ -21,6 +21,7 @@ import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Scratch, Target
 from zeroskip.codegen.layout import round_up
+from zeroskip.codegen.target import SECOND_CACHE
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.indirect_kernel import Multiply, Product, Turn, turn_kernel
@@ -30,6 +31,8 @@ from zeroskip.conv.problem import Array, ConvProblem
 TILES = {32: ((8, 3), (8, 2), (4, 4), (8, 1)), 16: ((4, 3), (4, 2), (4, 1), (2, 4))}
 LARGEST = 2**31 - 2**20
 TASKS_PER_THREAD = 4
+# So many bytes of a chunk's weights stay in the second cache; with more, products take so many times as long.
+RESIDENT, STREAMING = 3 * SECOND_CACHE // 4, 1.3
 
 
 def image_words(problem: ConvProblem) -> int:
@@ -63,6 +66,8 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     chunks = problem.groups * -(-(problem.K // problem.groups) // (nv * target.lanes))
     inputs = problem.C // problem.groups
     products = tiles * chunks * problem.R * problem.S * (inputs * max(mr * nv, mr + nv) / 2 / 0.8 + 6)
+    if 4 * nv * target.lanes * problem.w[0].size > RESIDENT:
+        products *= STREAMING
     turned = problem.N * problem.H * round_up(problem.W, target.lanes) * -(-problem.C // target.lanes) * 5
     out = problem.N * problem.P * problem.Q * chunks * nv * 12
     return products + turned + out

@@ -219,7 +219,7 @@ def cycles(problem: ConvProblem, tile: Tile, pixels: int, target: Target, copied
     blocks = times * groups * -(-problem.K // groups // block)
     if tile.turned:
         tiles = -(-pixels // tile.mr)
-        products = max(tile.mr * tile.nv, tile.mr + tile.nv) * tiles * blocks
+        products = 1.2 * max(tile.mr * tile.nv, tile.mr + tile.nv) * tiles * blocks
     else:
         vectors = -(-pixels // lanes)
         panels = -(-vectors // tile.nv)

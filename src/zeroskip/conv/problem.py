@@ -107,12 +107,6 @@ class ConvProblem:
         return self.nonzeros * self.N * self.P * self.Q
 
     @property
-    def plain_floats(self) -> int:
-        """Floats of the operands that are plain: what those pay to convert who know planes only."""
-        x, y = self.C * self.H * self.W, self.K * self.P * self.Q
-        return self.N * (x * self.plain_input + y * self.plain_output)
-
-    @property
     def phases(self) -> tuple[tuple[int, int], ...]:
         """The (row, column) residues modulo the strides that some tap reads."""
         rows = sorted({r * self.dilations[0] % self.strides[0] for r in range(self.R)})

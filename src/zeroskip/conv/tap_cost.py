@@ -25,6 +25,7 @@ SHIFTED_BYTES = (24 * 1024, 40 * 1024)
 TAPS_PER_SEGMENT = 4
 STORE, FAR_LOAD, NEAR_LOAD, START, LISTS_START = 5.0, 2.3, 0.5, 20.0, 24.0
 COPY = 2.0  # cycles to copy a vector into a shifted panel
+EXPOSED = 0.3  # of the multiply-adds, or of the far loads, that the other does not hide
 
 
 def pixel_vectors(problem: ConvProblem, target: Target) -> int:
@@ -108,10 +109,10 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     rows = problem.R if nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
     footprint = segment * lines * min(problem.R, rows + 1) * target.lanes * 4
     near = FIRST_CACHE if variant.lists == 1 else LISTS_CACHE
-    load = FAR_LOAD - (FAR_LOAD - NEAR_LOAD) * min(1.0, near / footprint)
+    far = 0.0 if variant.shifted else 1.0 - min(1.0, near / footprint)
+    load = NEAR_LOAD + (FAR_LOAD - NEAR_LOAD) * far
     copies = 0.0
     if variant.shifted:
-        load = NEAR_LOAD
         copies = COPY * problem.C * count * shifts(problem).channel_vectors(nv)
     elif problem.misaligned:
         load *= 1.6  # most shifted vectors straddle two cache lines
@@ -120,4 +121,4 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     spill = problem.K * vectors * 2.0 * (segments - 1)
     start = START if variant.lists == 1 else LISTS_START
     overhead = STORE * problem.K * vectors + start * blocks * count * segments
-    return copies + max(multiply, loads) + overhead + spill
+    return copies + max(multiply, loads) + EXPOSED * far * min(multiply, loads) + overhead + spill

@@ -155,14 +155,15 @@ def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> 
 
 def _preparation(row: Algorithm, variant: str, problem: ConvProblem) -> float:
     """Cycles to bring operands into the planes that a variant reads and writes, or back."""
-    cycles = 0.0 if row.plain else CONVERSION * problem.plain_floats
-    aligned = row.aligned(variant)
-    if problem.strided and aligned:
-        planes = problem.N * problem.C * len(problem.phases)
-        cycles += SPLIT * planes * prod(problem.split_size)
-    if problem.wide and row.borders:
-        outputs = problem.K * problem.P * problem.Q if aligned else 0
-        cycles += CONVERSION * problem.N * (problem.C * problem.H * problem.W + outputs)
+    aligned, cycles = row.aligned(variant), 0.0
+    split = problem.strided and aligned
+    inputs, outputs = problem.C * problem.H * problem.W, problem.K * problem.P * problem.Q
+    if split:
+        cycles += SPLIT * problem.N * problem.C * len(problem.phases) * prod(problem.split_size)
+    elif (problem.plain_input and not row.plain) or (problem.wide and row.borders):
+        cycles += CONVERSION * problem.N * inputs
+    if (problem.plain_output and not row.plain) or (problem.wide and aligned):
+        cycles += CONVERSION * problem.N * outputs
     return cycles
 
 
