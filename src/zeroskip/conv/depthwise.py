@@ -24,11 +24,11 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
 
 
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
-    """Fitted: a start for each column of vectors; rows of less than half a vector take longer."""
+    """Fitted: a start for each column of vectors; at stride 1, rows of half a vector or less take longer."""
     columns = problem.K * problem.N * -(-problem.Q // target.lanes)
     loads = problem.strides[0] * problem.S * problem.strides[1]
     vector = max(problem.R * problem.S / 2, loads) + (7.0 if problem.R > 1 else 13.0)
-    narrow = 14.0 if target.lanes >= 2 * problem.Q else 0.0
+    narrow = 14.0 if not problem.strided and target.lanes >= 2 * problem.Q else 0.0
     return columns * (problem.P * (vector + narrow) + 25.0)
 
 

@@ -24,7 +24,7 @@ SHIFTED_BYTES = (24 * 1024, 40 * 1024)
 # With fewer non-zeros per output channel and segment, partial sums cost more than they save.
 TAPS_PER_SEGMENT = 4
 STORE, FAR_LOAD, NEAR_LOAD, START, LISTS_START = 5.0, 2.3, 0.5, 20.0, 24.0
-COPY = 2.0  # cycles to copy a vector into a shifted panel
+COPY = 2.0  # cycles to copy a vector into a shifted panel, for each vector it is picked from
 EXPOSED = 0.3  # of the multiply-adds, or of the far loads, that the other does not hide
 
 
@@ -113,7 +113,7 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     load = NEAR_LOAD + (FAR_LOAD - NEAR_LOAD) * far
     copies = 0.0
     if variant.shifted:
-        copies = COPY * problem.C * count * shifts(problem).channel_vectors(nv)
+        copies = COPY * problem.strides[1] * problem.C * count * shifts(problem).channel_vectors(nv)
     elif problem.misaligned:
         load *= 1.6  # most shifted vectors straddle two cache lines
     multiply = taps * vectors * mr / 2 / PEAK
