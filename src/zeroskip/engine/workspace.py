@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -14,9 +16,9 @@ from zeroskip.engine.convolutions import Choice, ConvSite
 from zeroskip.engine.functional import conv_graph
 from zeroskip.engine.lowering import lower
 from zeroskip.engine.network import Network
+from zeroskip.engine.prepare import prepare
 from zeroskip.engine.selection import Selector
 from zeroskip.errors import AlgorithmError, InputError
-from zeroskip.graph import bind, simplify
 
 
 def conv_memory(
@@ -80,7 +82,7 @@ def conv_memory(
     groups = batched[1] // w_shape[1]
     w = np.ones(w_shape, np.float32)
     graph = conv_graph(batched, w, strides=strides, pads=pads, dilations=dilations, groups=groups)
-    network = Network(simplify(bind(graph, {"x": batched})), resolve(target), threads)
+    network = Network(prepare(graph, {"x": batched}, threads=threads), resolve(target), threads)
     return -(-_allocated(network, algorithm, variant) // 4)
 
 
@@ -89,8 +91,9 @@ def _allocated(network: Network, algorithm: str, variant: str | None) -> int:
     selector = Selector(network.target, network.threads, find(algorithm).name)
 
     def choose(name: str, site: ConvSite) -> Choice:
-        if variant is None:
-            return selector.choose(name, site)
+        if variant is None:  # what `conv2d` would take, whose operands are the caller's
+            given = replace(site.problem, plain_input=True, plain_output=True)
+            return selector.choose(name, replace(site, problem=given))
         known = find(algorithm).variants(site.problem, site.target)
         if variant not in known:
             raise InputError(f"{algorithm} has no variant {variant!r} here; {nearest(variant, known)}")

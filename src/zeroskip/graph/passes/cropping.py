@@ -39,6 +39,7 @@ def _crop(node: Node, e: Editor) -> bool:
 
 def _alive(size: int, outputs: int, taps: int, pad: int, stride: int, dilation: int) -> slice:
     """The taps along an axis from the first to the last that reads a pixel."""
-    read = np.arange(taps)[:, None] * dilation + np.arange(outputs) * stride - pad
-    alive = np.flatnonzero(((read >= 0) & (read < size)).any(axis=1))
-    return slice(int(alive[0]), int(alive[-1]) + 1) if len(alive) else slice(0, taps)
+    first = [tap * dilation - pad for tap in range(taps)]  # what the first output reads
+    inside = [max(0, -(place // stride)) for place in first]  # the first output that reads at or behind 0
+    alive = [tap for tap in range(taps) if inside[tap] < outputs and first[tap] + inside[tap] * stride < size]
+    return slice(alive[0], alive[-1] + 1) if alive else slice(0, taps)
