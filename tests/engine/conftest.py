@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from zeroskip.engine import InferenceSession, SessionOptions
 
 
 def model(
@@ -65,6 +68,17 @@ def rival(path: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
+def agreeing(model: bytes, x: np.ndarray, **options: Any) -> list[InferenceSession]:
+    """Sessions on one and on two threads, both of which answered `x` twice as onnxruntime does."""
+    (expected,) = rival(model).run(None, {"x": x})
+    sessions = [InferenceSession(model, SessionOptions(threads=threads, **options)) for threads in (1, 2)]
+    for session in sessions:
+        for _ in range(2):
+            (got,) = session.run(None, {"x": x})
+            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+    return sessions
+
+
 @dataclass(frozen=True)
 class Networks:
     """What the tests of sessions use from here."""
@@ -72,6 +86,7 @@ class Networks:
     model = staticmethod(model)
     small = staticmethod(small_model)
     rival = staticmethod(rival)
+    agreeing = staticmethod(agreeing)
 
 
 @pytest.fixture(scope="session")
