@@ -68,14 +68,14 @@ def rival(path: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def agreeing(model: bytes, x: np.ndarray, **options: Any) -> list[InferenceSession]:
+def agreeing(model: bytes, x: np.ndarray, atol: float = 1e-3, **options: Any) -> list[InferenceSession]:
     """Sessions on one and on two threads, both of which answered `x` twice as onnxruntime does."""
     (expected,) = rival(model).run(None, {"x": x})
     sessions = [InferenceSession(model, SessionOptions(threads=threads, **options)) for threads in (1, 2)]
     for session in sessions:
         for _ in range(2):
             (got,) = session.run(None, {"x": x})
-            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=atol)
     return sessions
 
 

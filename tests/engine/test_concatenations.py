@@ -37,5 +37,5 @@ def dense_block(networks, gathered: list[list[str]]) -> bytes:
 @pytest.mark.parametrize("images", [1, 3])
 def test_same_answers_with_few_copies(networks, gathered, copies, images):
     x = RNG.standard_normal((images, 6, 9, 7)).astype(np.float32)
-    for session in networks.agreeing(dense_block(networks, gathered), x, tune=False):
+    for session in networks.agreeing(dense_block(networks, gathered), x, atol=1e-4, tune=False):
         assert sum(step.op == "Concat" for step in session.plan.steps) == copies

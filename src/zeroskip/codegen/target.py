@@ -9,9 +9,9 @@ import llvmlite.binding as llvm
 
 from zeroskip.errors import InputError
 
-X86_LEVELS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
 SECOND_CACHE = 1 << 20
 """Bytes that are taken to stay near one core."""
+X86_LEVELS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
 _LEVEL_NEEDS = {"x86-64-v2": "sse4.2", "x86-64-v3": "avx2", "x86-64-v4": "avx512bw"}
 
 

@@ -74,6 +74,13 @@ class Algorithm:
         """Whether a variant needs input, split by strides, and output in planes of one geometry."""
         return self.shifted and not self.whole(variant)
 
+    def converts(self, problem: ConvProblem, variant: str) -> tuple[bool, bool]:
+        """Whether planes with room for the padding stand in for the input (unless split) and the output."""
+        return (
+            not self.plain if problem.plain_input else problem.wide and self.borders,
+            not self.plain if problem.plain_output else problem.wide and self.aligned(variant),
+        )
+
     @property
     def guesses(self) -> bool:
         """Whether `cycles` guesses how many activations are zero: nobody knows before measuring."""

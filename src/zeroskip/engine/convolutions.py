@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zeroskip.codegen import Call, Operand, Plain, Planar, Target
+from zeroskip.codegen import Call, Operand, Planar, Target
 from zeroskip.codegen.activations import ACTIVATIONS
 from zeroskip.conv import ALGORITHMS, Algorithm, ConvProblem, Site
 from zeroskip.conv.split import split
@@ -49,14 +49,14 @@ class ConvSite:
         x, y, residual = self.x, self.y, self.residual
         before: list[Call] = []
         after: list[Call] = []
-        aligned = algorithm.aligned(variant)
-        if self.split is not None and aligned:
+        convert_x, convert_y = algorithm.converts(self.problem, variant)
+        if self.split is not None and algorithm.aligned(variant):
             x = Operand(allocate(self.split.bytes), self.split)
             before.append(split(self.x, x, self.problem.pads, self.target, self.threads))
-        elif self._foreign(x, algorithm, algorithm.borders):
+        elif convert_x:
             x = Operand(planes(self.planes[0].bytes), self.planes[0])
             before.append(self._copy(self.x, x))
-        if self._foreign(y, algorithm, aligned):
+        if convert_y:
             y = Operand(planes(self.planes[1].bytes), self.planes[1])
             after.append(self._copy(y, self.y))
         if residual is not None and ((self.in_place and not algorithm.in_place) or y is not self.y):
@@ -65,12 +65,6 @@ class ConvSite:
             before.append(self._copy(source, residual))
         site = Site(x, y, residual, self.target, self.threads, allocate)
         return (*before, *algorithm.build(self.problem, variant, site), *after)
-
-    def _foreign(self, operand: Operand, algorithm: Algorithm, roomy: bool) -> bool:
-        """Whether the algorithm cannot do with the operand as it is; `roomy`: it needs the whole padding."""
-        if isinstance(operand.layout, Plain):
-            return not algorithm.plain
-        return roomy and self.problem.wide
 
     def _copy(self, x: Operand, y: Operand) -> Call:
         return copy(x, y, target=self.target, threads=self.threads)
@@ -148,17 +142,16 @@ def shape_geometry(network: Network, node: Node) -> None:
     if residual:
         geometry.join(residual, y)
     top, left, bottom, right = p.pads
-    padded = _own_key(node) if p.wide else x
+    own = _own_key(node)
     if p.strided:
-        key = _own_key(node)
         height, width = p.split_size
-        geometry.join(key, y)
-        geometry.need(key, width, height)
+        geometry.join(own, y)
+        geometry.need(own, width, height)
     elif p.wide:
-        geometry.need(padded, p.Q, p.P)
+        geometry.need(own, p.Q, p.P)
     else:
         geometry.join(x, y)
-    geometry.need(padded, p.W + max(left, right), p.H + max(top, bottom), top, left)
+    geometry.need(own if p.wide else x, p.W + max(left, right), p.H + max(top, bottom), top, left)
 
 
 def lower(network: Network, node: Node, choose: Chooser) -> None:
@@ -177,17 +170,13 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         y = network.result(node.outputs[0])
     else:
         y = network.output(node.outputs[0])
-
-    def planes(value: str) -> Planar:
-        key = _own_key(node) if problem.wide else value
-        return network.geometry.layout(key, network.image_shape(value))
-
+    own = _own_key(node) if problem.wide else None
     site = ConvSite(
         problem,
         source,
         y,
         residual_operand,
-        (planes(x), planes(node.outputs[0])),
+        (network.planar_layout(x, own), network.planar_layout(node.outputs[0], own)),
         split,
         network.target,
         network.threads,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -135,9 +135,9 @@ class Network:
         self._touched.append(number)
         return number
 
-    def planar_layout(self, value: str) -> Planar:
-        """The planar layout of a value, from the geometry of its component."""
-        return self.geometry.layout(value, self.image_shape(value))
+    def planar_layout(self, value: str, key: Hashable | None = None) -> Planar:
+        """The planar layout of a value, from the geometry of its component, or of that of `key`."""
+        return self.geometry.layout(key or value, self.image_shape(value))
 
     def output(self, value: str) -> Operand:
         """The operand that the present node is to write: a place in a concatenation, or its own buffer."""

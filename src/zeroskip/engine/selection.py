@@ -155,15 +155,14 @@ def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> 
 
 def _preparation(row: Algorithm, variant: str, problem: ConvProblem) -> float:
     """Cycles to bring operands into the planes that a variant reads and writes, or back."""
-    aligned, cycles = row.aligned(variant), 0.0
-    split = problem.strided and aligned
-    inputs, outputs = problem.C * problem.H * problem.W, problem.K * problem.P * problem.Q
-    if split:
+    convert_x, convert_y = row.converts(problem, variant)
+    cycles = 0.0
+    if problem.strided and row.aligned(variant):
         cycles += SPLIT * problem.N * problem.C * len(problem.phases) * prod(problem.split_size)
-    elif (problem.plain_input and not row.plain) or (problem.wide and row.borders):
-        cycles += CONVERSION * problem.N * inputs
-    if (problem.plain_output and not row.plain) or (problem.wide and aligned):
-        cycles += CONVERSION * problem.N * outputs
+    elif convert_x:
+        cycles += CONVERSION * problem.N * problem.C * problem.H * problem.W
+    if convert_y:
+        cycles += CONVERSION * problem.N * problem.K * problem.P * problem.Q
     return cycles
 
 

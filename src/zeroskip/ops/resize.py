@@ -2,7 +2,7 @@
 
 Where there are fewer rows to come, rows first: the weighted sum of input rows goes into scratch memory, from
 which columns are then gathered. Where there are more, columns first: each input row is gathered once, and the
-latest few wait for all output rows that are their weighted sums (sixteen times 16x16: a sixth of the time).
+latest few wait for all output rows that are their weighted sums (sixteen times 16x16: a fifth of the time).
 Where each output pixel copies one input pixel (nearest) there is no sum, and doubled columns are a shuffle.
 """
 
@@ -65,10 +65,11 @@ def resize(x: Operand, y: Operand, *, rows: Taps, columns: Taps, target: Target,
     assert (len(rows.index), len(columns.index)) == (out.height, out.width), f"taps for another size than {y}"
     copies = rows.copies and columns.copies
     doubles = copies and np.array_equal(columns.index[:, 0], np.arange(out.width) // 2)
-    grows = out.height > source.height and 0 < rows.window <= WIDEST
+    window = rows.window
+    grows = out.height > source.height and 0 < window <= WIDEST
     form = "double" if doubles else "nearest" if copies else "grown" if grows else "weighted"
     filled = round_up(out.width, target.lanes)
-    row = filled * rows.window if grows else source.width + target.lanes
+    row = filled * window if grows else source.width + target.lanes
     scratch = 0 if copies else round_up(4 * row, LINE)
     own: dict[int, Argument] = {
         **planes.source(x),
@@ -79,7 +80,7 @@ def resize(x: Operand, y: Operand, *, rows: Taps, columns: Taps, target: Target,
         Arg.COLUMNS: _filled(columns.index.T, filled, np.int32),
         Arg.COLUMN_WEIGHTS: _filled(columns.weight.T, filled, np.float32),
         Arg.COLUMN_STRIDE: 4 * filled,
-        Arg.WAITING: (rows.index % max(1, rows.window) * 4 * filled).astype(np.int32),
+        Arg.WAITING: (rows.index % max(1, window) * 4 * filled).astype(np.int32),
         Arg.SCRATCH: 0 if copies else Scratch(),
         Arg.SCRATCH_STRIDE: scratch,
     }
