@@ -209,7 +209,7 @@ def too_large(size: int) -> str | None:
 
 
 def cycles(problem: ConvProblem, tile: Tile, pixels: int, target: Target, copied: int) -> float:
-    """Predicted time: products near the peak, and `copied` floats into the second cache.
+    """Predicted time: products near the peak (turned, a fifth longer), `copied` floats into the second cache.
 
     `pixels` are cut into panels, as often as there are so many.
     """
