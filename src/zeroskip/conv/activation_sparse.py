@@ -198,7 +198,7 @@ def _multiply(problem: ConvProblem, columns: int, kv: int, part: Part, masks: Ma
     most = max(taps.count for taps in walks)
     # sums that one visit finishes leave the first cache at once
     once = part.blocks(problem) * part.bands(problem) == 1
-    tile = 1 if once else min(problem.P, -(-TILE_PIXELS // problem.Q))
+    tile = 1 if once else _equal(problem.P, -(-TILE_PIXELS // problem.Q))
     tiles = -(-problem.P // tile)
     head = (max(most, columns) - 1) * apart(problem)[1]
     slots = problem.Q + head
