@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from zeroskip.codegen import resolve
 from zeroskip.conv import ALGORITHMS
 from zeroskip.engine import InferenceSession, SessionOptions
+from zeroskip.engine.lowering import problems_of
+from zeroskip.engine.network import Network
+from zeroskip.engine.prepare import prepare
+from zeroskip.engine.selection import Selector
+from zeroskip.graph import load
 
 # What comes between the input and the convolution, and whether it makes zeros of negative numbers.
 BETWEEN = {
@@ -56,3 +62,16 @@ def test_splitting_by_strides_has_its_price(networks):
     """Depthwise layers of stride 2 read the input as it is; others would have it split first."""
     model = convolution(networks, [("Relu", ["x"], {})], 16, group=16, strides=[2, 2], pads=[1] * 4)
     assert InferenceSession(model, SessionOptions()).plan.step("last").algorithm == "depthwise"
+
+
+def test_what_was_measured_behind_a_relu_is_not_remembered_for_other_layers(networks):
+    """Zeros among activations are fewer elsewhere: kernels that skip them take longer there."""
+    keys = set()
+    for name in ("Relu", "Sigmoid"):
+        model = convolution(networks, [(name, ["x"], {})], 16)
+        selector = Selector(resolve("host"), 1, "auto", "auto")
+        graph = load(model)
+        network = Network(prepare(graph, {"image": (1, 3, 12, 12)}), resolve("host"), 1)
+        last = next(problem for problem in problems_of(network, False) if problem.R == 3)
+        keys.add(selector.key(last).text)
+    assert len(keys) == 2

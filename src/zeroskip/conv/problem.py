@@ -23,7 +23,8 @@ class ConvProblem:
     """out = activation(conv(x, w) + bias [+ residual]); 1-D convolutions have H = R = 1.
 
     N, C, H, W: input; w: float32 (K, C/groups, R, S); pads: top, left, bottom, right. Where `plain_input` or
-    `plain_output` holds, that operand is an array (N, C, H, W) of the network's caller, not planes.
+    `plain_output` holds, that operand is an array (N, C, H, W) of the network's caller, not planes. A
+    `rectified` input comes from a ReLU: many of its numbers are zero, and times hold for such inputs only.
     """
 
     N: int
@@ -40,6 +41,7 @@ class ConvProblem:
     residual: bool = False
     plain_input: bool = False
     plain_output: bool = False
+    rectified: bool = False
 
     @property
     def K(self) -> int:  # noqa: N802
@@ -156,7 +158,8 @@ class ConvProblem:
         shape = f"n{self.N}c{self.C}h{self.H}w{self.W}k{self.K}r{self.R}s{self.S}"
         where = f"st{self.strides}p{self.pads}d{self.dilations}g{self.groups}".replace(" ", "")
         plain = f"{' from plain' if self.plain_input else ''}{' to plain' if self.plain_output else ''}"
-        return f"{shape}{where}{'+' if self.residual else ''}{act}{plain}"
+        source = " rectified" if self.rectified else ""
+        return f"{shape}{where}{'+' if self.residual else ''}{act}{plain}{source}"
 
     @cached_property
     def digest(self) -> str:

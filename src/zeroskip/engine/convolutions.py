@@ -23,7 +23,7 @@ class ConvSite:
 
     `planes` are the layouts of input and output as planes with room for the padding, `split` that of the
     input split by strides. So many calls come `before` the algorithm's own in its step: they bring its
-    operands into these layouts. A `rectified` input comes from a ReLU: many of its numbers are zero.
+    operands into these layouts.
     """
 
     problem: ConvProblem
@@ -35,7 +35,6 @@ class ConvSite:
     target: Target
     threads: int
     before: int = 0
-    rectified: bool = False
 
     def calls(
         self, algorithm: Algorithm, variant: str, allocate: Allocate, planes: Allocate | None = None
@@ -114,6 +113,7 @@ def _problem(network: Network, node: Node) -> ConvProblem:
         bool(node.input(3)),
         network.read_in_place(node.inputs[0], node),
         network.written_in_place(node.outputs[0]) and not node.input(3),
+        network.rectified(node.inputs[0]),
     )  # fmt: skip
 
 
@@ -181,7 +181,6 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         network.target,
         network.threads,
         network.emitted,
-        network.rectified(x),
     )
     choice = choose(node.name or node.outputs[0], site)
     algorithm = ALGORITHMS[choice.algorithm]

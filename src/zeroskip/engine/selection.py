@@ -104,7 +104,7 @@ class Selector:
             reasons = "; ".join(f"{c.algorithm}: {c.reason}" for c in candidates)
             raise AlgorithmError(f"layer {name!r} is refused by algorithm {self.algorithm!r}: {reasons}")
         self.layers.append(Layer(name, site, key, candidates))
-        first = min(possible if site.rectified else _certain(possible), key=self._cost)
+        first = min(possible if site.problem.rectified else _certain(possible), key=self._cost)
         self._kernels.add(_kernel(first))
         return Choice(first.algorithm, first.variant, PREDICTED, candidates)
 
