@@ -12,7 +12,7 @@ from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, epilogue_tag
 from zeroskip.codegen.expr import Var
 from zeroskip.codegen.layout import LINE
-from zeroskip.conv.channel_vectors import Planes, finish
+from zeroskip.conv.channel_vectors import Planes, Run, finish
 
 
 class Multiply(IntEnum):
@@ -254,4 +254,4 @@ class _Multiply:
             self.shape.activation,
         )
         place = self.image * b.arg(Multiply.IMAGE) + row * b.arg(Multiply.PITCH) + column * 4
-        finish(b, planes, pixels, first + inside, place, b.lanes_below(b.arg(Multiply.Q) - column))
+        finish(b, planes, pixels, first + inside, [Run(place, b.lanes_below(b.arg(Multiply.Q) - column))])

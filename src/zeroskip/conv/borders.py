@@ -18,13 +18,14 @@ class Arg(IntEnum):
     IMAGE = auto()
     PITCH = auto()
     PIXELS_END = auto()  # from an image's start to the end of its last row of pixels
+    RIGHT_END = auto()  # to the end of the last row that is zeroed right of its pixels
     WIDTH = auto()
     LEAD = auto()
     SHARE = auto()  # planes per task
 
 
-def zero_borders(y: Operand, threads: int) -> Call:
-    """The call that zeroes everything in `y` that is not a pixel."""
+def zero_borders(y: Operand, threads: int, right: bool = True) -> Call:
+    """The call that zeroes what is not a pixel in `y`; if not `right`, but for the rows of pixels."""
     layout = y.planar
     share = -(-layout.planes // (4 * threads)) if threads > 1 else layout.planes
     values: dict[Arg, Argument] = {
@@ -35,6 +36,7 @@ def zero_borders(y: Operand, threads: int) -> Call:
         Arg.IMAGE: layout.image,
         Arg.PITCH: 4 * layout.pitch,
         Arg.PIXELS_END: 4 * layout.height * layout.pitch,
+        Arg.RIGHT_END: 4 * layout.height * layout.pitch if right else 0,
         Arg.WIDTH: 4 * layout.width,
         Arg.LEAD: layout.lead,
         Arg.SHARE: share,
@@ -50,7 +52,7 @@ def _emit(b: Builder) -> None:
     with b.loop(first, b.minimum(first + b.arg(Arg.SHARE), b.arg(Arg.PLANES))) as number:
         start = y + number * plane
         with b.loop(0, images_end, image) as at:
-            with b.loop(0, pixels_end, pitch) as row:
+            with b.loop(0, b.arg(Arg.RIGHT_END), pitch) as row:
                 zero(b, start + at + row + width, pitch - width)
             zero(b, start + at + pixels_end, image - pixels_end)
         zero(b, start + images_end, plane - images_end)

@@ -22,19 +22,31 @@ class Planes:
     activation: Activation | None
 
 
-def finish(b: Builder, planes: Planes, columns: Sequence[Expr], k: Expr, place: Expr, mask: Expr) -> None:
-    """Store LANES neighbouring pixels at `place` bytes in the planes of the LANES channels from `k`.
+@dataclass(frozen=True)
+class Run:
+    """Which lanes are `pixels` of a row: where lane 0 would lie, in bytes; zeros are `written` to more."""
 
-    `columns` has a vector per pixel, bias included; `mask` says which pixels there are.
-    """
+    place: Expr
+    pixels: Expr
+    written: Expr | None = None
+
+
+def finish(b: Builder, planes: Planes, columns: Sequence[Expr], k: Expr, runs: Sequence[Run]) -> None:
+    """Store LANES pixels, a vector each in `columns` with the bias included, in the LANES planes from `k`."""
     rows = transpose(b, columns, 1, lambda _, t: t, lambda i, _: i)
 
     def store(i: int) -> None:
-        channel, y = k + i, rows[i]
-        if planes.residual is not None:
-            y = y + b.load_masked(planes.residual + channel * planes.residual_plane + place, mask)
-        y = activate(b, y, planes.activation)
-        b.store_masked(y, planes.output + channel * planes.output_plane + place, mask)
+        channel = k + i
+        for run in runs:
+            y, to = rows[i], planes.output + channel * planes.output_plane + run.place
+            if planes.residual is not None:
+                residual = planes.residual + channel * planes.residual_plane + run.place
+                y = y + b.load_masked(residual, run.pixels)
+            y = activate(b, y, planes.activation)
+            if run.written is None:
+                b.store_masked(y, to, run.pixels)
+            else:
+                b.store_masked(b.select(run.pixels, y, 0.0), to, run.written)
 
     with b.choose(k + b.lanes <= planes.channels) as (whole, otherwise):
         with whole:

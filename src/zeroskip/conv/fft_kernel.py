@@ -15,7 +15,7 @@ from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, epilogue_tag
-from zeroskip.conv.channel_vectors import Planes, finish, load_pixels
+from zeroskip.conv.channel_vectors import Planes, Run, finish, load_pixels
 from zeroskip.conv.spectra import Complex, inverse_real, transform, transform_real
 
 TILE_WORDS = 6
@@ -324,4 +324,4 @@ def _finish_row(b: Builder, planes: Planes, pixels: Sequence[Expr], k: Expr, pla
         there = b.minimum(left - start, len(part))
         part += [b.vector()] * (b.lanes - len(part))
         with b.when(there > 0):
-            finish(b, planes, part, k, place + 4 * start, b.lanes_below(there))
+            finish(b, planes, part, k, [Run(place + 4 * start, b.lanes_below(there))])

@@ -24,7 +24,9 @@ from zeroskip.codegen.layout import round_up
 from zeroskip.codegen.target import SECOND_CACHE
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
+from zeroskip.conv.channel_weights import channel_weights
 from zeroskip.conv.indirect_kernel import Multiply, Product, Turn, turn_kernel
+from zeroskip.conv.panels import shares
 from zeroskip.conv.problem import Array, ConvProblem
 
 # (MR, NV) by number of registers; MR divides the lanes of a vector.
@@ -115,20 +117,6 @@ def _runs(problem: ConvProblem, site: Site) -> tuple[Array, Array]:
     return first.astype(np.int32), runs.astype(np.int32)
 
 
-def _weights(problem: ConvProblem, width: int) -> tuple[Array, Array]:
-    """`Multiply.WEIGHTS` and `Multiply.BIAS` in chunks of `width` output channels of a group."""
-    outputs, inputs = problem.K // problem.groups, problem.C // problem.groups
-    chunks = -(-outputs // width)
-    shape = (problem.groups, chunks * width)
-    w = np.zeros((*shape, inputs, problem.R * problem.S), np.float32)
-    w[:, :outputs] = problem.w.reshape(problem.groups, outputs, inputs, -1)
-    w = w.reshape(problem.groups * chunks, width, inputs, -1).transpose(0, 3, 2, 1)
-    bias = np.zeros(shape, np.float32)
-    if problem.bias is not None:
-        bias[:, :outputs] = problem.bias.reshape(problem.groups, outputs)
-    return np.ascontiguousarray(w), bias
-
-
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     pixels = Address(site.allocate(4 * problem.N * image_words(problem)))
     turn = _turn(problem, pixels, site)
@@ -151,21 +139,15 @@ def _turn(problem: ConvProblem, pixels: Address, site: Site) -> Call:
     return Call(turn_kernel(), tuple(values[slot] for slot in Turn), problem.N * (problem.H + 1))
 
 
-def _parts(total: int, wanted: int) -> tuple[int, int]:
-    """Tasks, and the share of each."""
-    share = -(-total // min(total, wanted))
-    return -(-total // share), share
-
-
 def _multiply(problem: ConvProblem, mr: int, nv: int, pixels: Address, site: Site) -> Call:
     lanes, residual = site.target.lanes, site.residual
     first_entries, table = entries(problem, indirection(problem, mr))
     first_runs, runs = _runs(problem, site)
-    weights, bias = _weights(problem, nv * lanes)
+    weights, bias = channel_weights(problem, nv * lanes)
     chunks, blocks = len(weights), len(first_runs) - 1
     wanted = 1 if site.threads == 1 else -(-TASKS_PER_THREAD * site.threads // problem.N)
-    block_parts, block_share = _parts(blocks, wanted)
-    chunk_parts, chunk_share = _parts(chunks, -(-wanted // block_parts))
+    block_parts, block_share = shares(blocks, wanted)
+    chunk_parts, chunk_share = shares(chunks, -(-wanted // block_parts))
     product = Product(mr, nv, problem.activation, residual is not None)
     scratch = product.scratch(lanes)
     values: dict[Multiply, Argument] = {

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from zeroskip.conv import (
     activation_sparse,
     block_sparse,
+    channel_direct,
     cpo,
     cps,
     cscc,
@@ -27,6 +28,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     module.ALGORITHM.name: module.ALGORITHM
     for module in (
         direct,
+        channel_direct,
         depthwise,
         im2col,
         indirect,

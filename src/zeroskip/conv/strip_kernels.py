@@ -13,7 +13,7 @@ from enum import IntEnum, auto
 from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, epilogue_tag
 from zeroskip.codegen.expr import Var
-from zeroskip.conv.channel_vectors import Planes, finish
+from zeroskip.conv.channel_vectors import Planes, Run, finish
 
 GROUP = 4  # rows of a CPS group
 
@@ -283,4 +283,4 @@ class _Multiply:
             b.arg(Multiply.K),
             self.shape.activation,
         )
-        finish(b, planes, columns, k, place, mask)
+        finish(b, planes, columns, k, [Run(place, mask)])
