@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 from rich.console import Console
 
 from zeroskip.bench.limits import clock_ghz, fma_gflops, read_gbs
@@ -39,6 +40,18 @@ def test_steps_add_up(colour_model: Path, threads: int) -> None:
     assert 0 < conv.share_of_limit < 1.5  # the limits are measured too, on a machine that has other work
 
 
+def test_steps_of_large_batches_are_of_the_images_that_run_at_once() -> None:
+    weights = np.ones((64, 64, 3, 3), np.float32)
+    x, y = (helper.make_tensor_value_info(name, 1, ["N", 64, 56, 56]) for name in "xy")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+    graph = helper.make_graph([node], "wide", [x], [y], [numpy_helper.from_array(weights, "w")])
+    session = InferenceSession(helper.make_model(graph).SerializeToString())
+    found = profile(session, np.zeros((9, 64, 56, 56), np.float32), seconds=0.01)
+    assert (found.shape[0], found.at_once) == (9, session.plan.shapes["x"][0])
+    assert 1 <= found.at_once < 9
+    assert found.total.dense_macs == found.at_once * weights.size * 56 * 56
+
+
 def test_inputs_that_do_not_fit_are_refused(colour_model: Path) -> None:
     with pytest.raises(InputError, match="16"):
         profile(InferenceSession(load(colour_model)), INPUTS[:, :, :8], seconds=0.01)
@@ -59,7 +72,7 @@ def test_more_than_the_limit_is_explained() -> None:
 
     def text(*steps: StepTime) -> str:
         console = Console(width=80, record=True, color_system=None, file=io.StringIO())
-        console.print(profile_table(Profile("net", (1,), 1, steps, 1.0, 280.0, 55.0, 1000, "A CPU")))
+        console.print(profile_table(Profile("net", (1,), 1, 1, steps, 1.0, 280.0, 55.0, 1000, "A CPU")))
         return console.export_text()
 
     assert "Beyond 100 %" not in text(step)
@@ -74,7 +87,7 @@ def test_table(golden) -> None:  # type: ignore[no-untyped-def]
         StepTime("c", "Conv", "64x7x7 -> 64, 3x3, 64 groups, 100 % dense", "depthwise 4", 10, 9, 9, 9, 1),
         StepTime("pooling layer with a long name", "MaxPool", "", "native", 5.0, 0, 0, 5000, 1.0),
     )
-    found = Profile("net.onnx", (1, 3, 224, 224), 2, steps, 1.3, 280.4, 55.2, 12_400_000, "A CPU")
+    found = Profile("net.onnx", (16, 3, 224, 224), 4, 2, steps, 1.3, 280.4, 55.2, 12_400_000, "A CPU")
     console = Console(width=80, record=True, color_system=None, file=io.StringIO())
     console.print(profile_table(found))
     golden("profile.txt", console.export_text())

@@ -82,6 +82,7 @@ class Profile:
     Attributes:
         model: the network's name.
         shape: of the input.
+        at_once: images that run together, which the steps' figures are of: large batches come in parts.
         threads: that share each step.
         steps: in order.
         run_ms: median of whole calls of `run`; the steps' sum is larger by Python's part between them.
@@ -93,6 +94,7 @@ class Profile:
 
     model: str
     shape: tuple[int, ...]
+    at_once: int
     threads: int
     steps: tuple[StepTime, ...]
     run_ms: float
@@ -115,6 +117,7 @@ class Profile:
         return {
             "model": self.model,
             "shape": list(self.shape),
+            "at_once": self.at_once,
             "threads": self.threads,
             "cpu": self.cpu,
             "run_ms": round(self.run_ms, 4),
@@ -152,11 +155,11 @@ def profile(
     medians, whole = _medians(session, plan, feeds, seconds, lambda share: report(int(1000 * share), 1000))
     plan_bytes = plan.peak_bytes + plan.weight_bytes
     peak, bandwidth = fma_gflops(plan.target) * plan.threads, read_gbs(plan_bytes, plan.target) * plan.threads
-    shapes = {name: array.shape for name, array in feeds.items()}
-    graph = prepare(session.graph, shapes, threads=plan.threads)
+    graph = prepare(session.graph, plan.shapes, threads=plan.threads)
     return Profile(
         model or session.graph.name,
         inputs.shape,
+        plan.shapes[session.graph.inputs[0]][0],
         plan.threads,
         _steps(plan, graph, medians, peak, bandwidth),
         1e3 * whole,
@@ -177,7 +180,8 @@ def _medians(
     """Seconds of each step, and of whole runs, in turns. Steps run in order: caches are as in a run."""
     context = Context(plan)
     pool = ThreadPool(plan.threads) if plan.threads > 1 else None
-    external, objects = context.bind(feeds, context.fresh_outputs())
+    part = {name: array[: plan.shapes[name][0]] for name, array in feeds.items()}
+    external, objects = context.bind(part, context.fresh_outputs())
     groups = [context.programs([step]) for step in plan.steps]
     rounds: list[list[float]] = []
     begin = time.perf_counter()

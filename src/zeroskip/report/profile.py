@@ -32,14 +32,21 @@ def profile_table(found: Profile) -> RenderableType:
     )
     rows = [_row(step, total.microseconds) for step in found.steps]
     end = (
-        f"A whole run takes {milliseconds(found.run_ms)}; the steps are timed one by one. GFLOP/s counts "
-        f"multiply-adds with non-zero weights, each as two. Limit: the least possible time as a share of the "
-        f"time taken, with {found.peak_gflops:.0f} GFLOP/s (the measured peak) and {found.read_gbs:.0f} GB/s "
-        f"(measured, reading {size(found.plan_bytes)}, as much as the plan holds). "
+        f"A whole run takes {milliseconds(found.run_ms)}; the steps are timed one by one{_part(found)}. "
+        f"GFLOP/s counts multiply-adds with non-zero weights, each as two. Limit: the least possible time as "
+        f"a share of the time taken, with {found.peak_gflops:.0f} GFLOP/s (the measured peak) and "
+        f"{found.read_gbs:.0f} GB/s (measured, reading {size(found.plan_bytes)}, as much as the plan holds). "
         f"{_beyond(found)}{found.cpu}."
     )
     title = f"{found.model}, input {shape}, {threads}"
     return Group(table(columns, rows, title=title, footer=footer, left=2), "", Text(end, style="dim"))
+
+
+def _part(found: Profile) -> str:
+    """What of the batch the steps are timed on, if not on all."""
+    if found.at_once == found.shape[0]:
+        return ""
+    return f", on {found.at_once} of {found.shape[0]} images: so many run at once"
 
 
 def _beyond(found: Profile) -> str:
