@@ -119,6 +119,7 @@ SUMS = {
     "im2col": lambda case, mr, nv: -(-case.w[0] // case.groups // mr) * mr * nv * LANES,
     "mec": lambda case, mr, nv: -(-case.w[0] // case.groups // mr) * mr * nv * LANES,
     "indirect": lambda case, mr, nv: LANES * LANES * (nv + 1),
+    "channel_direct": lambda case, mr, nv: LANES * LANES * nv,
 }
 """Scratch words, which the documentation states: sums of a panel of pixels on their way to planes."""
 

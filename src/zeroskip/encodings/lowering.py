@@ -102,6 +102,7 @@ WORDS: dict[str, Callable[[Strips, Census], int]] = {
     "sparse_tensor": lambda s, count: 3 * count.nnz,
     "indirect": lambda s, count: indirection_words(s),
     "direct": lambda s, count: 0,
+    "channel_direct": lambda s, count: 0,
     "depthwise": lambda s, count: 0,
     "sparse_direct": lambda s, count: 0,
     "block_sparse": lambda s, count: 0,
