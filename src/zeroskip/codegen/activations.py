@@ -40,14 +40,14 @@ def _hard_swish(b: Builder, x: Expr) -> Expr:
 
 
 def _silu(b: Builder, x: Expr) -> Expr:
-    return x * mathematics.sigmoid(b, x)
+    return mathematics.logistic(b, x, x)
 
 
 def _gelu(b: Builder, x: Expr, approximate: str = "none") -> Expr:
     if approximate == "tanh":
         # (1 + tanh z)/2 is sigmoid(2z), which does not cancel where z is very negative
         twice = x * b.fma(0.044715 * sqrt(8 / pi), x * x, b.like(sqrt(8 / pi), x))
-        return x * mathematics.sigmoid(b, twice)
+        return mathematics.logistic(b, twice, x)
     return x * 0.5 * (mathematics.erf(b, x * (1 / sqrt(2))) + 1.0)
 
 

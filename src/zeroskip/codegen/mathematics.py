@@ -17,39 +17,44 @@ def _polynomial(b: Builder, x: Expr, coefficients: Sequence[float]) -> Expr:
 
 
 def exp(b: Builder, x: Expr) -> Expr:
-    """e**x: 2**n times a degree-6 polynomial on [-ln2/2, ln2/2] (Cephes ``expf``); saturates to 0 and inf."""
+    """e**x: 2**n times a degree-7 polynomial on [-ln2/2, ln2/2] (Cephes ``expf``); saturates to 0 and inf."""
     y = b.select(x > 88.37, b.like(float("inf"), x), _finite_exp(b, x))
     return b.select(x < -87.33, b.like(0.0, x), y)
 
 
-def _finite_exp(b: Builder, x: Expr) -> Expr:
-    """e**x, where that is a normal number; elsewhere the smallest or largest one."""
+def _finite_exp(b: Builder, x: Expr, sign: float = 1.0) -> Expr:
+    """e**(sign*x), where that is a normal number; elsewhere the smallest or largest one."""
+    lowest, highest = (-87.33, 88.37) if sign > 0 else (-88.37, 87.33)
     # the comparisons' order lets NaN through
-    clamped = b.maximum(b.like(-87.33, x), b.minimum(b.like(88.37, x), x))
-    n = b.unary("floor", b.fma(1.44269504088896341, clamped, b.like(0.5, x)))
-    r = b.fma(-0.693359375, n, clamped)
-    r = b.fma(2.12194440e-4, n, r)
-    p = _polynomial(
-        b,
-        r,
-        (
-            1.9875691500e-4,
-            1.3981999507e-3,
-            8.3334519073e-3,
-            4.1665795894e-2,
-            1.6666665459e-1,
-            5.0000001201e-1,
-        ),
+    clamped = b.maximum(b.like(lowest, x), b.minimum(b.like(highest, x), x))
+    n = b.unary("floor", b.fma(sign * 1.44269504088896341, clamped, b.like(0.5, x)))
+    # sign times what is left: the exponent then needs no negation
+    r = b.fma(sign * -0.693359375, n, clamped)
+    r = b.fma(sign * 2.12194440e-4, n, r)
+    coefficients = (
+        1.9875691500e-4,
+        1.3981999507e-3,
+        8.3334519073e-3,
+        4.1665795894e-2,
+        1.6666665459e-1,
+        5.0000001201e-1,
+        1.0,
+        1.0,
     )
-    y = b.fma(p, r * r, r) + 1.0
+    powers = range(len(coefficients) - 1, -1, -1)
+    signed = [c * sign**power for c, power in zip(coefficients, powers, strict=True)]
     # n reaches 127: scale in two steps would be needed at 128 only, which the clamp excludes
-    return y * b.exponent_scale(n)
+    return b.scale(_polynomial(b, r, signed), n)
+
+
+def logistic(b: Builder, x: Expr, factor: Expr) -> Expr:
+    """The `factor` over 1 + e**-x, which is at most 2.4e38."""
+    return factor / (_finite_exp(b, x, -1.0) + 1.0)
 
 
 def sigmoid(b: Builder, x: Expr) -> Expr:
-    """1 / (1 + e**-x), at least 4e-39."""
-    one = b.like(1.0, x)
-    return one / (_finite_exp(b, b.like(0.0, x) - x) + 1.0)
+    """1 / (1 + e**-x)."""
+    return logistic(b, x, b.like(1.0, x))
 
 
 def tanh(b: Builder, x: Expr) -> Expr:

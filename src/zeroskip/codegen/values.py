@@ -156,13 +156,19 @@ class Values:
         mantissa = (bits & 0x007FFFFF) | 0x3F000000
         return Expr(self, self.ir.bitcast(mantissa.value, value.type)), exponent
 
-    def exponent_scale(self, power: Expr) -> Expr:
-        """2**power for integral-valued float lanes in the normal range."""
+    def scale(self, value: Expr, power: Expr) -> Expr:
+        """``value * 2**power`` for integral-valued float lanes `power` in the normal range."""
+        if self.target.lanes == 16 and value.type.count == 16:  # one instruction, not four
+            mask, rounding = ir.Constant(ir.IntType(16), 0xFFFF), ir.Constant(I32, 4)
+            kind = ir.FunctionType(value.type, [value.type] * 3 + [mask.type, I32])
+            function = self._declare("llvm.x86.avx512.mask.scalef.ps.512", kind)
+            operands = [value.value, power.value, value.value, mask, rounding]
+            return Expr(self, self.ir.call(function, operands))
         bits = ir.VectorType(I32, power.type.count)
         integer = self.ir.fptosi(power.value, bits)
         biased = self.ir.add(integer, ir.Constant(bits, [127] * bits.count))
         shifted = self.ir.shl(biased, ir.Constant(bits, [23] * bits.count))
-        return Expr(self, self.ir.bitcast(shifted, power.type))
+        return value * Expr(self, self.ir.bitcast(shifted, power.type))
 
     def reduce_add(self, vector: Expr) -> Expr:
         """The sum of the lanes, pairwise."""
