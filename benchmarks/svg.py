@@ -8,7 +8,7 @@ from html import escape
 
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c510a", "#7570b3",
-    "#66a61e", "#e31a1c", "#999999", "#00ced1", "#00441b",
+    "#66a61e", "#e31a1c", "#999999", "#00ced1", "#00441b", "#b2df8a",
 )  # fmt: skip
 """The first six are told apart by all kinds of colour vision (Okabe & Ito 2008)."""
 INK, GRID = "#444", "#ddd"
