@@ -41,6 +41,15 @@ def test_tiles_suit_the_rows() -> None:
     assert tiles(14, 16) == ["14x1", "13x1", "10x1", "9x1", "8x1", "7x1"]
 
 
+def test_tiles_must_not_read_past_the_slack() -> None:
+    def refusal(stride: int) -> str | None:
+        problem = ConvProblem(1, 1, 1, 2000, np.ones((1, 1, 1, 1), np.float32), strides=(1, stride))
+        return ALGORITHMS["channel_direct"].refuses(problem, resolve("x86-64-v4"))
+
+    assert refusal(64) is None
+    assert "columns 65 apart" in refusal(65)
+
+
 def test_strides_are_read_in_place() -> None:
     rng = np.random.default_rng(6)
     x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 8, 15, 23), (20, 4, 3, 5)))

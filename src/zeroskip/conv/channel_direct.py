@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Scratch, Target
+from zeroskip.codegen.layout import SLACK
 from zeroskip.codegen.target import SECOND_CACHE
 from zeroskip.conv.algorithm import PEAK, Algorithm, Site
 from zeroskip.conv.borders import zero_borders
@@ -39,7 +40,8 @@ LATENCY, HIDDEN, STREAMED, TURN, START = 4.0, 0.5, 2.0, 70.0, 12.0
 
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
-    """Nothing: every convolution has pixels and channels."""
+    if 4 * target.lanes * problem.strides[1] > SLACK:
+        return f"columns {problem.strides[1]} apart; the last tile of a row would read past the buffer's end"
     return None
 
 

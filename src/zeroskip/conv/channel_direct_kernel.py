@@ -64,7 +64,7 @@ class Piece:
 
     @property
     def columns(self) -> int:
-        """Pixels of a row."""
+        """Pixels of one of its rows."""
         return self.mr * self.tiles
 
     def right(self, width: int) -> int:
