@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Argument, Builder, Call, Kernel, Operand
+from zeroskip.conv.sharing import shares, tasks_for
 from zeroskip.ops.planes import zero
 
 
@@ -27,7 +28,7 @@ class Arg(IntEnum):
 def zero_borders(y: Operand, threads: int, right: bool = True) -> Call:
     """The call that zeroes what is not a pixel in `y`; if not `right`, but for the rows of pixels."""
     layout = y.planar
-    share = -(-layout.planes // (4 * threads)) if threads > 1 else layout.planes
+    tasks, share = shares(layout.planes, tasks_for(threads))
     values: dict[Arg, Argument] = {
         Arg.OUTPUT: y.address,
         Arg.PLANES: layout.planes,
@@ -42,7 +43,7 @@ def zero_borders(y: Operand, threads: int, right: bool = True) -> Call:
         Arg.SHARE: share,
     }
     arguments = tuple(values[arg] for arg in Arg)
-    return Call(Kernel("zero_borders", _emit), arguments, -(-layout.planes // share))
+    return Call(Kernel("zero_borders", _emit), arguments, tasks)
 
 
 def _emit(b: Builder) -> None:

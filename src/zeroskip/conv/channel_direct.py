@@ -20,9 +20,9 @@ from zeroskip.codegen.target import SECOND_CACHE
 from zeroskip.conv.algorithm import PEAK, Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.channel_direct_kernel import Arg, Piece, Product
-from zeroskip.conv.channel_weights import channel_weights
-from zeroskip.conv.panels import shares
+from zeroskip.conv.channel_weights import channel_weights, tile_of
 from zeroskip.conv.problem import ConvProblem
+from zeroskip.conv.sharing import shares, tasks_for
 
 # (MR, NV) by number of registers: sums, NV vectors of weights and a pixel must fit. Tiles of fewer pixels
 # than `LEAST` are for rows of less than twice as many.
@@ -33,7 +33,6 @@ TILES = {
 LEAST = {32: 7, 16: 3}
 # Input that passes over and over, once for each chunk of output channels.
 ROWS_BYTES = SECOND_CACHE // 2
-TASKS_PER_THREAD = 4
 # Cycles: until a sum can be added to; of a vector of weights, hidden behind others and alone; of transposing
 # and storing LANES pixels of LANES channels; of a tile, besides its multiply-adds.
 LATENCY, HIDDEN, STREAMED, TURN, START = 4.0, 0.5, 2.0, 70.0, 12.0
@@ -53,14 +52,9 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     return [f"{mr}x{nv}" for mr, nv in dict.fromkeys(tiles)]
 
 
-def _tile(variant: str) -> tuple[int, int]:
-    mr, nv = map(int, variant.split("x"))
-    return mr, nv
-
-
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     """Products near the peak, and for each piece a transposition."""
-    mr, nv = _tile(variant)
+    mr, nv = tile_of(variant)
     piece = Piece.of(mr, problem.Q, target.lanes)
     chunks = problem.groups * -(-(problem.K // problem.groups) // (nv * target.lanes))
     tiles = problem.N * problem.P * -(-problem.Q // mr) * chunks
@@ -70,7 +64,7 @@ def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
 
 
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
-    (mr, nv), y = _tile(variant), site.y.planar
+    (mr, nv), y = tile_of(variant), site.y.planar
     piece = Piece.of(mr, problem.Q, site.target.lanes)
     # zeros right of a row are written with it where there are lanes for them (5-10 % of small maps)
     right = y.pitch - y.width
@@ -126,7 +120,7 @@ def _cut(problem: ConvProblem, piece: Piece, chunks: int, site: Site) -> tuple[i
 
     The rows of a task stay in the second cache while the chunks of weights pass.
     """
-    wanted = 1 if site.threads == 1 else -(-TASKS_PER_THREAD * site.threads // problem.N)
+    wanted = tasks_for(site.threads, problem.N)
     image_bytes = 4 * problem.C * problem.H * problem.W
     bands = -(-problem.P // piece.rows)
     parts, share = shares(bands, max(wanted, -(-image_bytes // ROWS_BYTES)))

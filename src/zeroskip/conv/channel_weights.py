@@ -1,10 +1,16 @@
-"""Weights and biases for vectors of output channels."""
+"""What algorithms on vectors of output channels share: how tiles are called, how weights lie."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from zeroskip.conv.problem import Array, ConvProblem
+
+
+def tile_of(variant: str) -> tuple[int, int]:
+    """MR pixels and NV vectors of output channels, of a variant called ``7x3``."""
+    mr, nv = map(int, variant.split("x"))
+    return mr, nv
 
 
 def channel_weights(problem: ConvProblem, width: int) -> tuple[Array, Array]:

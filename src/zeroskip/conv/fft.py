@@ -40,6 +40,7 @@ from zeroskip.conv.algorithm import PEAK, Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.fft_kernel import Inverse, Multiply, Product, Read, Tiling, Write, read_kernel
 from zeroskip.conv.problem import Array, ConvProblem
+from zeroskip.conv.sharing import shares, tasks_for
 
 LEAST = 7
 """The kernel spans at least this many pixels in one direction; smaller ones have better algorithms."""
@@ -50,7 +51,6 @@ MOST = 6  # variants
 LINES = {32: {3: 4, 2: 6, 1: 12}, 16: {2: 2, 1: 6}}
 BLOCK_BYTES = 2 << 20  # of both spectra of a block
 LARGEST = 1 << 30
-TASKS_PER_THREAD = 4
 
 
 def spans(problem: ConvProblem) -> tuple[int, int]:
@@ -291,20 +291,13 @@ def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:
     return *side_by_side(*calls[:2]), *calls[2:]
 
 
-def _share(total: int, site: Site, tiles: int) -> tuple[int, int]:
-    """Tasks of a tile, and the share of each."""
-    parts = 1 if site.threads == 1 else min(total, -(-TASKS_PER_THREAD * site.threads // tiles))
-    share = -(-total // parts)
-    return -(-total // share), share
-
-
 Made = tuple[Call, dict[str, Argument]]
 
 
 def _read(problem: ConvProblem, blocks: Blocks, site: Site) -> Made:
     """The input transform, its tasks per tile; slots that differ from block to block are missing."""
     x, lanes, scratch = site.x.planar, site.target.lanes, blocks.tiling.scratch
-    parts, share = _share(-(-problem.C // lanes), site, blocks.tiles)
+    parts, share = shares(-(-problem.C // lanes), tasks_for(site.threads, blocks.tiles))
     values: dict[str, Argument] = {
         "INPUT": site.x.address,
         "PLANE": x.plane,
@@ -324,7 +317,7 @@ def _multiply(problem: ConvProblem, blocks: Blocks, site: Site) -> Made:
     """The products of a block."""
     nv, frequencies = blocks.variant.nv, blocks.tiling.frequencies
     weights = filter_spectra(problem, blocks.tiling, nv)
-    share = frequencies if site.threads == 1 else -(-frequencies // (TASKS_PER_THREAD * site.threads))
+    share = -(-frequencies // tasks_for(site.threads))
     chunks = weights.shape[1]
     values: dict[str, Argument] = {
         "FREQUENCIES": frequencies,
@@ -341,7 +334,7 @@ def _multiply(problem: ConvProblem, blocks: Blocks, site: Site) -> Made:
 def _write(problem: ConvProblem, blocks: Blocks, site: Site) -> Made:
     """The inverse transform, its tasks per tile."""
     lanes, scratch, residual = site.target.lanes, blocks.tiling.scratch, site.residual
-    parts, share = _share(blocks.vectors, site, blocks.tiles)
+    parts, share = shares(blocks.vectors, tasks_for(site.threads, blocks.tiles))
     outputs, vectors = problem.K // problem.groups, blocks.vectors // problem.groups
     bias = np.zeros((problem.groups, vectors * lanes), np.float32)
     if problem.bias is not None:

@@ -24,15 +24,14 @@ from zeroskip.codegen.layout import round_up
 from zeroskip.codegen.target import SECOND_CACHE
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
-from zeroskip.conv.channel_weights import channel_weights
+from zeroskip.conv.channel_weights import channel_weights, tile_of
 from zeroskip.conv.indirect_kernel import Multiply, Product, Turn, turn_kernel
-from zeroskip.conv.panels import shares
 from zeroskip.conv.problem import Array, ConvProblem
+from zeroskip.conv.sharing import shares, tasks_for
 
 # (MR, NV) by number of registers; MR divides the lanes of a vector.
 TILES = {32: ((8, 3), (8, 2), (4, 4), (8, 1)), 16: ((4, 3), (4, 2), (4, 1), (2, 4))}
 LARGEST = 2**31 - 2**20
-TASKS_PER_THREAD = 4
 # So many bytes of a chunk's weights stay in the second cache; with more, products take so many times as long.
 RESIDENT, STREAMING = 3 * SECOND_CACHE // 4, 1.3
 
@@ -56,14 +55,9 @@ def _variants(problem: ConvProblem, target: Target) -> list[str]:
     return [f"{mr}x{nv}" for mr, nv in tiles if nv <= vectors]
 
 
-def _tile(variant: str) -> tuple[int, int]:
-    mr, nv = map(int, variant.split("x"))
-    return mr, nv
-
-
 def _cycles(problem: ConvProblem, variant: str, target: Target) -> float:
     """Products at eight tenths of the peak, LANES by LANES transpositions in and out."""
-    mr, nv = _tile(variant)
+    mr, nv = tile_of(variant)
     tiles = problem.N * -(-problem.P * problem.Q // mr) * share_inside(problem, mr)
     chunks = problem.groups * -(-(problem.K // problem.groups) // (nv * target.lanes))
     inputs = problem.C // problem.groups
@@ -120,7 +114,7 @@ def _runs(problem: ConvProblem, site: Site) -> tuple[Array, Array]:
 def _build(problem: ConvProblem, variant: str, site: Site) -> tuple[Call, ...]:
     pixels = Address(site.allocate(4 * problem.N * image_words(problem)))
     turn = _turn(problem, pixels, site)
-    return turn, _multiply(problem, *_tile(variant), pixels, site), zero_borders(site.y, site.threads)
+    return turn, _multiply(problem, *tile_of(variant), pixels, site), zero_borders(site.y, site.threads)
 
 
 def _turn(problem: ConvProblem, pixels: Address, site: Site) -> Call:
@@ -145,7 +139,7 @@ def _multiply(problem: ConvProblem, mr: int, nv: int, pixels: Address, site: Sit
     first_runs, runs = _runs(problem, site)
     weights, bias = channel_weights(problem, nv * lanes)
     chunks, blocks = len(weights), len(first_runs) - 1
-    wanted = 1 if site.threads == 1 else -(-TASKS_PER_THREAD * site.threads // problem.N)
+    wanted = tasks_for(site.threads, problem.N)
     block_parts, block_share = shares(blocks, wanted)
     chunk_parts, chunk_share = shares(chunks, -(-wanted // block_parts))
     product = Product(mr, nv, problem.activation, residual is not None)

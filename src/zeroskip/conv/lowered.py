@@ -19,6 +19,7 @@ from zeroskip.conv.lowered_kernel import Multiplication, Multiply, Product
 from zeroskip.conv.lowered_turned import Turned
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import Array, ConvProblem, blocked
+from zeroskip.conv.sharing import shares, tasks_for
 from zeroskip.ops.planes import view
 
 # (MR, NV) by number of registers.
@@ -27,7 +28,6 @@ TURNED = {32: (13, 2), 16: (6, 2)}
 TURNED_PANEL = 4  # vectors of pixels
 TURN_AT = 0.1  # of the lanes would be lost
 SEGMENT_BYTES = 24 << 10  # of a panel, half the first cache
-TASKS_PER_THREAD = 4
 LARGEST = 2**31 - 2**20
 
 
@@ -127,15 +127,8 @@ def calls(problem: ConvProblem, matrix: Matrix, tile: Tile, site: Site) -> tuple
     return *steps, zero_borders(site.y, site.threads)
 
 
-def _parts(total: int, units: int, least: int, threads: int) -> tuple[int, int]:
-    """Tasks per unit, and a task's share of `total`, a multiple of `least`."""
-    parts = 1 if threads == 1 else -(-TASKS_PER_THREAD * threads // units)
-    share = -(-total // (parts * least)) * least
-    return -(-total // share), share
-
-
 def _copy(problem: ConvProblem, matrix: Matrix, at: Address, site: Site) -> tuple[Shape, Call]:
-    parts, share = _parts(problem.C, len(matrix.units.start), 1, site.threads)
+    parts, share = shares(problem.C, tasks_for(site.threads, len(matrix.units.start)))
     return lowered_copy.copy(problem, matrix.units, site.x, at, parts, share, site.target.lanes)
 
 
@@ -155,7 +148,7 @@ def _multiply(
         w[..., tap : tap + segment].transpose(0, 1, 3, 2).reshape(groups, -1)
         for tap in range(0, taps, segment)
     ]
-    parts, share = _parts(blocks * block, len(matrix.panels), block, site.threads)
+    parts, share = shares(blocks * block, tasks_for(site.threads, len(matrix.panels)), block)
     scratch = share * widest * lanes * 4
     if tile.turned:
         scratch += (widest * lanes + tile.mr) * tile.nv * lanes * 4

@@ -27,9 +27,3 @@ class Panels:
     def wide(self) -> int:
         """How many panels are wide."""
         return self.vectors - self.count * (self.nv - 1) if self.nv > 1 else self.count
-
-
-def shares(total: int, wanted: int) -> tuple[int, int]:
-    """About so many equal tasks, and the share of each."""
-    share = -(-total // min(total, wanted))
-    return -(-total // share), share

@@ -11,13 +11,13 @@ from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.microkernel import Arg, Tile
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import ConvProblem
+from zeroskip.conv.sharing import tasks_for
 from zeroskip.conv.shifted_panel import Places, kernel, places, shifts
 from zeroskip.conv.tap_lists import NONE, PackedTaps, pack_dense, pack_shifted, pack_sparse
 from zeroskip.conv.tap_variant import Variant
 
 # With fewer multiply-accumulates a layer is not worth splitting among threads (a barrier costs about 1 us).
 MACS_WORTH_A_TASK = 100_000
-TASKS_PER_THREAD = 4
 
 
 def panels_of(layout: Planar, variant: Variant, lanes: int) -> Panels:
@@ -145,6 +145,6 @@ def split(problem: ConvProblem, panels: int, threads: int) -> tuple[int, int]:
     """
     if threads == 1:
         return 1, 1
-    wanted = min(threads * TASKS_PER_THREAD, max(1, problem.macs // MACS_WORTH_A_TASK))
+    wanted = min(tasks_for(threads), max(1, problem.macs // MACS_WORTH_A_TASK))
     chunks = min(panels, wanted)
     return chunks, -(-min(wanted, threads) // chunks)

@@ -36,6 +36,7 @@ from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import Array, ConvProblem
+from zeroskip.conv.sharing import shares, tasks_for
 from zeroskip.conv.toom_cook import POINTS, transforms
 from zeroskip.conv.winograd_kernel import Multiplication, Multiply, Read, Tiling, read_kernel, read_scratch
 
@@ -57,10 +58,9 @@ CHUNKS = (16, 48)
 # Of transformed input between two visits to the sums. From the second cache two loads for 24 multiply-adds
 # come in time; with segments that fit the first one (24 KiB), 512 channels of 28x28 are 15 % slower.
 SEGMENT_BYTES = 64 << 10
-# With several threads: blocks done at a time, tasks between two waits, input and output channels of a task.
+# With several threads: blocks done at a time, input and output channels of a task.
 # (With fewer output channels 64 of 56x56 are 1.7 times as fast on two threads, not 1.9.)
 BLOCKS_PER_THREAD = 2
-TASKS_PER_THREAD = 4
 LEAST_INPUTS = 8
 LEAST_OUTPUTS = 32
 
@@ -247,18 +247,16 @@ def _together(panels: Panels, site: Site) -> int:
     return Panels(panels.count, most).nv
 
 
-def _runs(total: int, site: Site, blocks: int, least: int, multiple: int) -> tuple[int, int]:
-    """Tasks for each of so many blocks, and channels of each: at least so many, and a multiple."""
-    runs = 1 if site.threads == 1 else -(-TASKS_PER_THREAD * site.threads // blocks)
-    share = round_up(max(-(-total // runs), min(least, total)), multiple)
-    return -(-total // share), share
+def _tasks(panels: Panels, site: Site) -> int:
+    """Tasks for each of the blocks that are done at a time."""
+    return tasks_for(site.threads, _together(panels, site))
 
 
 def _read_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: Panels, site: Site) -> Call:
     """The input transform of one block; slots that differ from block to block are 0."""
     scratch = read_scratch(tiling)
     channels = _channels(problem)
-    runs, share = _runs(channels, site, _together(panels, site), LEAST_INPUTS, LEAST_INPUTS)
+    runs, share = shares(channels, _tasks(panels, site), LEAST_INPUTS, LEAST_INPUTS)
     values: dict[Read, Argument] = {
         Read.INPUT: site.x.address,
         Read.PLANE: site.x.planar.plane,
@@ -281,7 +279,7 @@ def _multiply_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: P
     padded, channels = round_up(problem.K, mr), _channels(problem)
     fitting = max(1, SEGMENT_BYTES // (panels.nv * tiling.lanes * 4))
     segment = -(-channels // -(-channels // fitting))
-    runs, share = _runs(padded, site, _together(panels, site), LEAST_OUTPUTS, mr)
+    runs, share = shares(padded, _tasks(panels, site), mr, LEAST_OUTPUTS)
     least, most = CHUNKS
     chunk = min(share, max(least, min(channels, most)) // mr * mr)
     bias = np.zeros(padded, np.float32)
