@@ -52,6 +52,15 @@ def test_steps_of_large_batches_are_of_the_images_that_run_at_once() -> None:
     assert found.total.dense_macs == found.at_once * weights.size * 56 * 56
 
 
+def test_an_input_without_dimensions() -> None:
+    x, y = (helper.make_tensor_value_info(name, 1, []) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "number", [x], [y])
+    session = InferenceSession(helper.make_model(graph).SerializeToString())
+    found = profile(session, np.array(1, np.float32), seconds=0.01)
+    assert (found.shape, found.at_once) == ((), 1)
+    assert profile_table(found)
+
+
 def test_inputs_that_do_not_fit_are_refused(colour_model: Path) -> None:
     with pytest.raises(InputError, match="16"):
         profile(InferenceSession(load(colour_model)), INPUTS[:, :, :8], seconds=0.01)

@@ -159,7 +159,7 @@ def profile(
     return Profile(
         model or session.graph.name,
         inputs.shape,
-        plan.shapes[session.graph.inputs[0]][0],
+        plan.shapes[session.graph.inputs[0]][0] if inputs.ndim else 1,
         plan.threads,
         _steps(plan, graph, medians, peak, bandwidth),
         1e3 * whole,
@@ -180,7 +180,7 @@ def _medians(
     """Seconds of each step, and of whole runs, in turns. Steps run in order: caches are as in a run."""
     context = Context(plan)
     pool = ThreadPool(plan.threads) if plan.threads > 1 else None
-    part = {name: array[: plan.shapes[name][0]] for name, array in feeds.items()}
+    part = {name: array[: plan.shapes[name][0]] if array.ndim else array for name, array in feeds.items()}
     external, objects = context.bind(part, context.fresh_outputs())
     groups = [context.programs([step]) for step in plan.steps]
     rounds: list[list[float]] = []

@@ -44,7 +44,7 @@ def profile_table(found: Profile) -> RenderableType:
 
 def _part(found: Profile) -> str:
     """What of the batch the steps are timed on, if not on all."""
-    if found.at_once == found.shape[0]:
+    if found.shape[:1] in ((), (found.at_once,)):
         return ""
     return f", on {found.at_once} of {found.shape[0]} images: so many run at once"
 
