@@ -40,3 +40,28 @@ def test_inputs_of_any_shape_and_wide_indices(kit):
     expected = array[:, :, 0, 0].astype(np.float64) @ w.T
     bound = 70000 * 2.0**-24 * (np.abs(array[:, :, 0, 0]) @ np.abs(w).T)
     assert np.all(np.abs(b.result(y) - expected) <= bound)
+
+
+@pytest.mark.parametrize("images", [1, 2, IMAGES])
+@pytest.mark.parametrize("zeros", [0.02, 0.5, 0.98, 1])
+def test_weights_of_inputs_that_are_all_zero_are_not_read(kit, images, zeros):
+    b, inputs, outputs = kit.bench, 200, 40 * kit.lanes + 1
+    array, w, bias = kit.random(images, inputs), kit.random(outputs, inputs), kit.random(outputs)
+    dead = np.random.default_rng(2).random(inputs) < zeros
+    dead[0], dead[-1] = True, zeros > 0.5  # at the ends, too
+    array[:, dead] = 0
+    array[0, ~dead] *= np.arange((~dead).sum()) % 2  # zero in one image only
+    x, y = b.input(array), b.output(Plain((images, outputs)))
+    unread = np.where(dead, np.float32(np.nan), w) if zeros > 0.1 else w  # few gaps are read over
+    b.run(gemm(x, y, unread, bias, target=b.target))
+    expected = array.astype(np.float64) @ w.T.astype(np.float64) + bias
+    bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
+    assert np.all(np.abs(b.result(y) - expected) <= bound)
+
+
+def test_an_input_that_is_not_a_number_is_not_a_zero(kit):
+    b = kit.bench
+    array = np.array([[0, np.nan, 1]], np.float32)
+    x, y = b.input(array), b.output(Plain((1, 5)))
+    b.run(gemm(x, y, kit.random(5, 3), target=b.target))
+    assert np.isnan(b.result(y)).all()
