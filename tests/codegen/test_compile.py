@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from zeroskip.codegen import assembly, load, resolve
 from zeroskip.codegen import compile as compiler
-from zeroskip.codegen.compile import begin, compile_text
+from zeroskip.codegen.compile import begin, compile_text, short_turns
 from zeroskip.errors import ZeroskipError
 
 
@@ -103,3 +104,12 @@ def test_several_threads_load_the_same_kernels(host):
     for thread in threads:
         thread.join()
     assert len(addresses) == 4 and all(found == addresses[0] for found in addresses)
+
+
+def test_turns_are_short_until_the_last_session_is_open():
+    usual = sys.getswitchinterval()
+    with short_turns:
+        with short_turns:
+            short = sys.getswitchinterval()
+        assert sys.getswitchinterval() == short < usual / 5
+    assert sys.getswitchinterval() == usual

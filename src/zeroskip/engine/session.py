@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zeroskip.codegen import Call, resolve
-from zeroskip.codegen.compile import uncollected
+from zeroskip.codegen.compile import short_turns, uncollected
 from zeroskip.codegen.runtime import ThreadPool, can_thread
 from zeroskip.codegen.target import SECOND_CACHE, runs_here
 from zeroskip.conv import find
@@ -313,7 +313,7 @@ class InferenceSession:
             return choice
 
         try:
-            with uncollected():  # 7 % of an opening
+            with uncollected(), short_turns:
                 plan = lower(network, choose, forced, release=not tune)
             size = plan.arena_bytes + plan.workspace_bytes
             if limit is not None and size > limit:
