@@ -109,8 +109,8 @@ class _Turns:
 
 
 short_turns = _Turns()
-"""A context in which LLVM's thread need not wait for Python long; it comes back from LLVM a dozen times for each
-kernel (a sixth of a cold opening)."""
+"""A context in which LLVM's thread waits less for Python, to which it comes back a dozen times in each kernel
+(a sixth of a cold opening)."""
 
 
 def _text(kernel: Kernel, target: Target) -> str:
