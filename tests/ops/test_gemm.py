@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from zeroskip.codegen import Plain
+from zeroskip.ops import gemm as dense
 from zeroskip.ops import planes
 from zeroskip.ops.gemm import IMAGES, gemm
 
@@ -65,3 +66,17 @@ def test_an_input_that_is_not_a_number_is_not_a_zero(kit):
     x, y = b.input(array), b.output(Plain((1, 5)))
     b.run(gemm(x, y, kit.random(5, 3), target=b.target))
     assert np.isnan(b.result(y)).all()
+
+
+@pytest.mark.parametrize("inputs", [31, 32, 33, 100])
+def test_chunks_of_inputs_add_up(kit, inputs, monkeypatch):
+    b, images, outputs = kit.bench, 2 * IMAGES + 1, 10 * kit.lanes + 3
+    kb = 4 * kit.lanes  # what a block of four vectors needs for an input, in floats
+    monkeypatch.setattr(dense, "CHUNK_BYTES", 32 * 4 * kb)
+    array, w, bias = kit.random(images, inputs), kit.random(outputs, inputs), kit.random(outputs)
+    x, y = b.input(array), b.output(Plain((images, outputs)))
+    for threads in (1, 2):
+        b.run(gemm(x, y, w, bias, ("Relu",), target=b.target, threads=threads))
+        expected = np.maximum(array.astype(np.float64) @ w.T.astype(np.float64) + bias, 0)
+        bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
+        assert np.all(np.abs(b.result(y) - expected) <= bound)

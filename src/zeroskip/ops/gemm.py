@@ -1,83 +1,34 @@
 """Fully connected layers: y = act(x W^T + b), for dense and for sparse W.
 
-Both run along vectors of output neurons. Dense weights are packed [K/kb][C][kb], kb being NV vectors, and
-read once per block of images. For a few images the kernel is a stream of the weights: those of inputs that
-are zero in all images are passed over (half of them behind a ReLU), as EIE does (Han et al. 2016); the rows
-of the others are asked for ahead, for no processor foresees the gaps. Sparse weights lie in
-*slices* of one vector of output neurons (sliced ELL, Monakov et al. 2010): the j-th non-zeros of a slice's
-neurons side by side, with their input numbers, padded to the longest; neurons are sorted by length to keep
-the padding low. Gathering runs at one input per cycle, so for one image sparse beats dense below a density of
-about 0.13 where the dense weights fit the last cache, and below 0.5 where they do not (AMD EPYC 9005).
+Both run along vectors of output neurons. Dense weights are packed [K/kb][C][kb], kb being NV vectors. For a
+few images the kernel is a stream of the weights: those of inputs that are zero in all images are passed over
+(half of them behind a ReLU), as EIE does (Han et al. 2016); the rows of the others are asked for ahead, for
+no processor foresees the gaps. More images take turns with a chunk of the weights in the second cache.
+
+Sparse weights lie in *slices* of one vector of output neurons (sliced ELL, Monakov et al. 2010): the j-th
+non-zeros of a slice's neurons side by side, with their input numbers, padded to the longest; neurons are
+sorted by length to keep the padding low. Gathering runs at one input per cycle, so for one image sparse beats
+dense below a density of about 0.13 where the dense weights fit the last cache, and below 0.5 where they do
+not (AMD EPYC 9005).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum, auto
-from functools import reduce
-from itertools import product
-from operator import add, or_
 
 import numpy as np
 
-from zeroskip.codegen import Argument, Builder, Call, Expr, Kernel, Operand, Scratch, Target
-from zeroskip.codegen.activations import Activation, activate, tag
-from zeroskip.codegen.expr import Var
-from zeroskip.codegen.layout import LINE, round_up
+from zeroskip.codegen import Argument, Call, Operand, Scratch, Target
+from zeroskip.codegen.activations import Activation
+from zeroskip.codegen.layout import round_up
+from zeroskip.ops.gemm_kernels import AHEAD, LATENCY, Arg, Shape
 from zeroskip.ops.planes import task_count
 
-LATENCY = 8
-"""Independent multiply-adds that keep the units busy: 4 cycles times 2 units."""
 IMAGES = 6
 """Images in registers at most."""
-AHEAD = 8
-"""Rows of weights asked for ahead where zeros are passed over. (Half of 100 million in memory: 6.5 ms,
-7.8 without, 9.2 in rows of 8 vectors instead of 16 to 24; 11 for all of them.)"""
-FULL = 15
-"""Sixteenths of the rows from which on all are read in order: the processor does better alone, by 8 %."""
-
-
-class Arg(IntEnum):
-    """The argument slots of both kernels."""
-
-    INPUT = 0
-    OUTPUT = auto()
-    BIAS = auto()  # float32[blocks of neurons, filled up]
-    VALUES = auto()
-    INPUTS = auto()  # C
-    OUTPUTS = auto()  # K
-    IMAGE_BLOCKS = auto()  # of which the first WIDE have `images` images, the others one less
-    WIDE = auto()
-    BLOCKS = auto()  # dense: blocks of neurons
-    BLOCKS_PER_TASK = auto()
-    LIST = auto()  # int32[threads][C + AHEAD]: inputs that are not zero
-    LIST_BYTES = auto()  # of a thread
-    BOUNDS = auto()  # sparse: int32[tasks + 1], slice numbers
-    STARTS = auto()  # int32[slices + 1]: of each slice the first vector of values
-    INDICES = auto()  # uint16 or int32[...][lanes]: input numbers
-    ORDER = auto()  # int32[slices * lanes]: output numbers
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What a kernel's code depends on: images and vectors in registers, or the width of the input numbers.
-
-    Where all images are in registers at once, inputs that are not zero are `listed`, and dense weights of
-    others are not read.
-    """
-
-    images: int
-    vectors: int
-    index_bits: int
-    listed: bool
-    activation: Activation | None
-
-    @property
-    def name(self) -> str:
-        body = (
-            f"slices_{self.images}_i{self.index_bits}" if self.index_bits else f"{self.images}x{self.vectors}"
-        )
-        return f"gemm_{body}{'_listed' if self.listed else ''}{tag(self.activation)}"
+CHUNK_BYTES = 512 << 10
+"""Weights that several blocks of images read one after the other stay in the second cache. (25088 inputs, 16
+images: 23 ms, 43 without.)"""
 
 
 def gemm(
@@ -112,13 +63,13 @@ def gemm(
         Arg.IMAGE_BLOCKS: blocks,
         Arg.WIDE: N - blocks * (images - 1),
     }
-    listed = blocks == 1 and not sparse
-    scratch = 4 * (C + AHEAD) if listed else 0
-    arguments |= {Arg.LIST: Scratch() if listed else 0, Arg.LIST_BYTES: scratch}
-    shape = _Shape(images, packed.vectors, packed.index_bits, listed, activation)
-    emit = _Sparse if sparse else _Dense
-    kernel = Kernel(shape.name, lambda b: emit(b, shape).emit())
-    return Call(kernel, tuple(arguments.get(slot, 0) for slot in Arg), packed.tasks, scratch)
+    listed, kb = blocks == 1 and not sparse, packed.vectors * target.lanes
+    chunk = CHUNK_BYTES // (4 * kb)
+    chunked = blocks > 1 and not sparse and chunk < C
+    scratch = 4 * (C + AHEAD) if listed else 4 * N * kb if chunked else 0
+    arguments |= {Arg.SCRATCH: Scratch(), Arg.SCRATCH_STRIDE: scratch, Arg.CHUNK: chunk if chunked else C}
+    shape = Shape(images, packed.vectors, packed.index_bits, listed, chunked, activation)
+    return Call(shape.kernel(), tuple(arguments.get(slot, 0) for slot in Arg), packed.tasks, scratch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,142 +175,3 @@ def _slices(weight: np.ndarray, lanes: int) -> _Slices:
     filled = np.zeros(slices * lanes, np.int32)
     filled[:K] = order
     return _Slices(starts.astype(np.int32), filled, values, indices)
-
-
-class _Common:
-    def __init__(self, b: Builder, shape: _Shape) -> None:
-        self.b, self.shape = b, shape
-        self.inputs, self.outputs = b.arg(Arg.INPUTS), b.arg(Arg.OUTPUTS)
-        self.input, self.output = b.pointer(Arg.INPUT), b.pointer(Arg.OUTPUT)
-
-    def for_images(self, block: Expr) -> None:
-        """A block of neurons for all images."""
-        b, images = self.b, self.shape.images
-        blocks, wide = b.arg(Arg.IMAGE_BLOCKS), b.arg(Arg.WIDE)
-        with b.loop(0, wide) as i:
-            self.tile(block, i * images, images)
-        if images > 1:
-            with b.loop(wide, blocks) as i:
-                self.tile(block, wide * images + (i - wide) * (images - 1), images - 1)
-
-    def tile(self, block: Expr, first: Expr, images: int) -> None:
-        """A block of neurons for some images."""
-        raise NotImplementedError
-
-    def rows(self, first: Expr, images: int) -> tuple[list[Expr], list[Expr]]:
-        """Where the inputs and the outputs of `images` images begin."""
-        x = [self.input + (first + i) * self.inputs * 4 for i in range(images)]
-        return x, [self.output + (first + i) * self.outputs * 4 for i in range(images)]
-
-
-class _Dense(_Common):
-    def emit(self) -> None:
-        """A task is some blocks of neurons."""
-        b = self.b
-        if self.shape.listed:
-            self.list_nonzeros()
-        first = b.task * b.arg(Arg.BLOCKS_PER_TASK)
-        with b.loop(first, b.minimum(first + b.arg(Arg.BLOCKS_PER_TASK), b.arg(Arg.BLOCKS))) as block:
-            self.for_images(block)
-
-    def list_nonzeros(self) -> None:
-        """The inputs that are not zero in every image; then some more, for what looks ahead."""
-        b = self.b
-        x, _ = self.rows(b.int(0), self.shape.images)
-        self.listed = b.pointer(Arg.LIST) + b.thread * b.arg(Arg.LIST_BYTES)
-        count = b.var(b.int(0))
-        with b.loop(0, self.inputs) as c:
-            b.store_i32(c, self.listed + count.get() * 4)
-            there = reduce(or_, [b.nonzero(b.load_f32(image + c * 4)) for image in x])
-            count.set(count.get() + b.select(there, b.int(1), 0))
-        self.count = count.get()
-        with b.loop(0, AHEAD) as i:
-            b.store_i32(self.inputs - 1, self.listed + (self.count + i) * 4)
-
-    def tile(self, block: Expr, first: Expr, images: int) -> None:
-        """`images` by NV vectors of sums; several sets of them where they are too few to hide latency."""
-        b, nv = self.b, self.shape.vectors
-        x, y = self.rows(first, images)
-        weights = b.pointer(Arg.VALUES) + block * self.inputs * (nv * b.vector_bytes)
-        sets = max(1, LATENCY // (images * nv))
-        sums = [[[b.var(b.vector()) for _ in range(nv)] for _ in range(images)] for _ in range(sets)]
-        start = b.int(0)
-        if self.shape.listed:
-            gappy = self.count < self.inputs * FULL // 16
-            self.add(start, b.select(gappy, self.count, start), weights, x, sums, listed=True)
-            start = b.select(gappy, self.inputs, start)
-        self.add(start, self.inputs, weights, x, sums)
-        for i, v in product(range(images), range(nv)):
-            total = reduce(add, [of[i][v].get() for of in sums])
-            self.store(total, y[i], (block * nv + v) * b.lanes)
-
-    def add(
-        self,
-        start: Expr,
-        end: Expr,
-        weights: Expr,
-        x: list[Expr],
-        sums: list[list[list[Var]]],
-        listed: bool = False,
-    ) -> None:
-        """Add inputs from `start` to `end`, of those `listed` or of all, to each set of sums in turn."""
-        b, sets = self.b, len(sums)
-        whole = start + (end - start) // sets * sets
-        with b.loop(start, whole, sets) as j:
-            for k, of in enumerate(sums):
-                self.add_input(j + k, weights, x, of, listed)
-        if sets > 1:
-            with b.loop(whole, end) as j:
-                self.add_input(j, weights, x, sums[0], listed)
-
-    def add_input(self, j: Expr, weights: Expr, x: list[Expr], sums: list[list[Var]], listed: bool) -> None:
-        """One input times its row of weights; if `listed`, a later one's row is asked for."""
-        b, row_bytes = self.b, self.shape.vectors * self.b.vector_bytes
-        c = j
-        if listed:
-            c, later = (b.load_i32(self.listed + (j + ahead) * 4) for ahead in (0, AHEAD))
-            for byte in range(0, row_bytes, LINE):
-                b.prefetch(weights + later * row_bytes + byte)
-        w = [b.load_vector(weights + c * row_bytes + v * b.vector_bytes) for v in range(self.shape.vectors)]
-        for image, row in zip(x, sums, strict=True):
-            value = b.broadcast(image + c * 4)
-            for total, weight in zip(row, w, strict=True):
-                total.set(b.fma(value, weight, total.get()))
-
-    def store(self, total: Expr, row: Expr, neuron: Expr) -> None:
-        """Bias, activation, and a vector of neurons written, of which some may not exist."""
-        b = self.b
-        value = activate(b, total + b.load_vector(b.pointer(Arg.BIAS) + neuron * 4), self.shape.activation)
-        left = self.outputs - neuron
-        with b.choose(left >= b.lanes) as (whole, tail):
-            with whole:
-                b.store(value, row + neuron * 4)
-            with tail:
-                b.store_masked(value, row + neuron * 4, b.lanes_below(left))
-
-
-class _Sparse(_Common):
-    def emit(self) -> None:
-        """A task is some slices."""
-        b = self.b
-        bounds = b.pointer(Arg.BOUNDS) + b.task * 4
-        with b.loop(b.load_i32(bounds), b.load_i32(bounds + 4)) as block:
-            self.for_images(block)
-
-    def tile(self, block: Expr, first: Expr, images: int) -> None:
-        """One slice for some images: values times gathered inputs."""
-        b = self.b
-        x, y = self.rows(first, images)
-        start = b.pointer(Arg.STARTS) + block * 4
-        bias = b.load_vector(b.pointer(Arg.BIAS) + block * b.vector_bytes)
-        sums = [b.var(bias) for _ in range(images)]
-        with b.loop(b.load_i32(start), b.load_i32(start + 4)) as j:
-            bits = self.shape.index_bits
-            columns = b.load_indices(b.pointer(Arg.INDICES) + j * (b.lanes * bits // 8), bits)
-            values = b.load_vector(b.pointer(Arg.VALUES) + j * b.vector_bytes)
-            for row, total in zip(x, sums, strict=True):
-                total.set(b.fma(values, b.gather(row, columns), total.get()))
-        order = b.load_indices(b.pointer(Arg.ORDER) + block * (4 * b.lanes))
-        there = b.lanes_below(self.outputs - block * b.lanes)
-        for row, total in zip(y, sums, strict=True):
-            b.scatter(activate(b, total.get(), self.shape.activation), row, order, there)
