@@ -3,8 +3,10 @@ import pytest
 
 from zeroskip.codegen import Plain
 from zeroskip.ops import gemm as dense
+from zeroskip.ops import gemm_lookup as looked_up
 from zeroskip.ops import planes
 from zeroskip.ops.gemm import IMAGES, gemm
+from zeroskip.ops.gemm_lookup import lookup_of
 
 
 @pytest.fixture(autouse=True)
@@ -13,11 +15,13 @@ def small_tasks(monkeypatch):
 
 
 @pytest.mark.parametrize("images", [1, 3, IMAGES, IMAGES + 1, 2 * IMAGES + 1])
-@pytest.mark.parametrize("sparse, density", [(False, 1), (True, 0.1), (True, 0)])
+@pytest.mark.parametrize(
+    "sparse, density", [(False, 1), (True, 0.1), (True, 0), (None, 0.1), (None, 0.25), (None, 0)]
+)
 def test_against_numpy(kit, sparse, density, images):
     b = kit.bench
     for outputs in (1, kit.lanes - 1, kit.lanes, kit.lanes + 1, 10 * kit.lanes + 3):
-        for inputs in (1, 7, 100):
+        for inputs in (1, 7, 100, 8 * kit.lanes + 1):
             array, bias = kit.random(images, inputs), kit.random(outputs)
             w = kit.random(outputs, inputs)
             w = np.where(np.random.default_rng(0).random(w.shape) < density, w, 0).astype(np.float32)
@@ -80,3 +84,29 @@ def test_chunks_of_inputs_add_up(kit, inputs, monkeypatch):
         expected = np.maximum(array.astype(np.float64) @ w.T.astype(np.float64) + bias, 0)
         bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
         assert np.all(np.abs(b.result(y) - expected) <= bound)
+
+
+@pytest.mark.parametrize("inputs, outputs", [(129, 1), (1000, 33), (256, 200)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_of_any_number_of_nonzeros_are_looked_up(kit, inputs, outputs, threads, monkeypatch):
+    b, rng = kit.bench, np.random.default_rng(inputs)
+    array, w, bias = kit.random(1, inputs), kit.random(outputs, inputs), kit.random(outputs)
+    w[rng.random(w.shape) > 0.3 * rng.random((outputs, 1))] = 0
+    w[::5] = 0
+    w[0, -1] = 1
+    x, y = b.input(array), b.output(Plain((1, outputs)))
+    monkeypatch.setattr(looked_up, "PADDED", 100)
+    b.run(gemm(x, y, w, bias, ("Relu",), target=b.target, threads=threads))
+    expected = np.maximum(array.astype(np.float64) @ w.T.astype(np.float64) + bias, 0)
+    bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
+    assert np.all(np.abs(b.result(y) - expected) <= bound)
+
+
+def test_what_is_looked_up_and_what_is_not(kit):
+    target = kit.bench.target
+    rng = np.random.default_rng(3)
+    w = np.where(rng.random((64, 512)) < 0.1, 1, 0).astype(np.float32)
+    lonely = np.where(rng.random((64, 512)) < 0.002, 1, 0).astype(np.float32)
+    assert (lookup_of(w, target) is not None) == target.looks_up
+    assert lookup_of(lonely, target) is None  # each would stand beside fifteen that are missing
+    assert lookup_of(np.zeros_like(w), target) is None

@@ -40,6 +40,11 @@ class Target:
         """Whether one instruction multiplies and adds: of x86's, those with vectors of 8 floats or more."""
         return self.lanes > 4 or not self.triple.startswith(("x86_64", "i386", "i686", "wasm"))
 
+    @property
+    def looks_up(self) -> bool:
+        """Whether one instruction picks the floats of a vector from two others: AVX-512's does."""
+        return self.lanes == 16
+
     def holds(self, mr: int, nv: int) -> bool:
         """Whether MR x NV sums, NV vectors and a factor fit the registers, and a product that is not fused.
 

@@ -170,6 +170,19 @@ class Values:
         shifted = self.ir.shl(biased, ir.Constant(bits, [23] * bits.count))
         return value * Expr(self, self.ir.bitcast(shifted, power.type))
 
+    def lookup(self, table: Sequence[Expr], numbers: Expr) -> Expr:
+        """The floats of a table of 2, 4, 8 ... vectors by their numbers, 32-bit, if the target `looks_up`."""
+        kind = ir.FunctionType(self.vec, [self.vec, numbers.type, self.vec])
+        function = self._declare("llvm.x86.avx512.vpermi2var.ps.512", kind)
+        pairs = zip(table[::2], table[1::2], strict=True)
+        found = [Expr(self, self.ir.call(function, [a.value, numbers.value, b.value])) for a, b in pairs]
+        bit = 2 * self.lanes
+        while len(found) > 1:
+            low = (numbers & bit).equals(0)
+            found = [self.select(low, a, b) for a, b in zip(found[::2], found[1::2], strict=True)]
+            bit *= 2
+        return found[0]
+
     def reduce_add(self, vector: Expr) -> Expr:
         """The sum of the lanes, pairwise."""
         return self._reduce(vector, lambda a, b: a + b)

@@ -17,11 +17,6 @@ from zeroskip.ops.gemm import gemm
 from zeroskip.ops.lrn import lrn
 from zeroskip.ops.softmax import softmax
 
-# Gathering runs at one input per cycle: below this density skipping zeros wins even where dense weights come
-# from the last cache; weights that do not fit it are worth skipping up to the second density (ops/gemm.py).
-SPARSE_BELOW, SPARSE_BELOW_FAR = 0.13, 0.5
-LAST_CACHE = 24 << 20
-
 
 def _gemm_accepts(network: Network, node: Node) -> bool:
     weights, bias = network.constant(node.inputs[1]), node.input(2)
@@ -56,8 +51,6 @@ def _emit_product(network: Network, node: Node, weights: Array, bias: Array | No
     """The node's output as ``activation(input weights^T + bias)``; weights are (K, C)."""
     weights = np.ascontiguousarray(weights, np.float32)
     bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
-    density = np.count_nonzero(weights) / weights.size
-    sparse = density < (SPARSE_BELOW if weights.nbytes <= LAST_CACHE else SPARSE_BELOW_FAR)
     x, y = network.plain(node.inputs[0]), network.output(node.outputs[0])
     network.emit(
         gemm(
@@ -66,7 +59,6 @@ def _emit_product(network: Network, node: Node, weights: Array, bias: Array | No
             weights,
             bias,
             node.attr("activation"),
-            sparse=bool(sparse),
             target=network.target,
             threads=network.threads,
         )
