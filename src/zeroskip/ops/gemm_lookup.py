@@ -95,30 +95,23 @@ def product(
     threads: int,
 ) -> Call:
     """The call for ``y = activation(weight x + bias)`` of one image; `bias` is (K,)."""
-    (K, C), lanes = form.shape, form.lanes
+    K, C = form.shape
     slices, chunks = form.lengths.shape
     work = np.cumsum(form.lengths.sum(axis=1) + 1)
     tasks = min(slices, task_count(5 * form.places, threads))
     # tasks end where the cumulated work passes their share of it
     cuts = np.searchsorted(work, work[-1] * np.arange(1, tasks) / tasks)
-    task = np.searchsorted(cuts, np.arange(slices), side="right")
-    where = np.arange(slices * chunks)
-    slice_of, chunk_of, length = where // chunks, where % chunks, form.lengths.reshape(-1)
-    sequence = np.lexsort((-length, chunk_of, task[slice_of]))
-    starts = np.empty(slices * chunks, np.int64)
-    starts[sequence] = np.cumsum(length[sequence]) - length[sequence]
-    assert form.places < 2**31, f"{form.shape} has too many non-zeros for 32-bit offsets"
-    order, rank = np.zeros(slices * lanes, np.int32), np.empty(K, np.int32)
-    order[:K] = form.order
-    rank[form.order] = np.arange(K)
-    row, column, size = rank[form.found // C], form.found % C, TABLE * lanes
-    place = (starts[row // lanes * chunks + column // size] + form.nth) * lanes + row % lanes
-    values, numbers = np.zeros(form.places, np.float32), np.zeros(form.places, np.uint8)
-    values[place], numbers[place] = weight.reshape(-1)[form.found], column % size
-    own = np.bincount(task[slice_of] * chunks + chunk_of, length > 0, tasks * chunks)
+    task_of = np.repeat(np.searchsorted(cuts, np.arange(slices), side="right"), chunks)
+    slice_of, chunk_of = (axis.reshape(-1) for axis in np.indices(form.lengths.shape))
+    length = form.lengths.reshape(-1)
+    sequence = np.lexsort((-length, chunk_of, task_of))
     visits = sequence[length[sequence] > 0]
-    bounds = np.concatenate([[0], np.cumsum(own)]).astype(np.int32)
-    first_visits = np.append(visits, 0)[np.minimum(bounds[: tasks * chunks : chunks], len(visits))]
+    visited = np.bincount(task_of * chunks + chunk_of, length > 0, tasks * chunks)
+    vectors = np.bincount(task_of, length, tasks)
+    values, numbers = _placed(weight, form, sequence)
+    order = np.zeros(slices * form.lanes, np.int32)
+    order[:K] = form.order
+    scratch = 4 * slices * form.lanes
     arguments: dict[Arg, Argument] = {
         Arg.INPUT: x.address,
         Arg.OUTPUT: y.address,
@@ -128,16 +121,33 @@ def product(
         Arg.CHUNKS: chunks,
         Arg.SLICES: np.array([0, *cuts, slices], np.int32),
         Arg.VISITS: np.stack([slice_of[visits], length[visits]], axis=1).astype(np.int32),
-        Arg.BOUNDS: bounds,
-        Arg.STARTS: starts[first_visits].astype(np.int32),
+        Arg.BOUNDS: np.concatenate([[0], np.cumsum(visited)]).astype(np.int32),
+        Arg.STARTS: (np.cumsum(vectors) - vectors).astype(np.int32),
         Arg.VALUES: values,
         Arg.NUMBERS: numbers,
         Arg.ORDER: order,
         Arg.SUMS: Scratch(),
-        Arg.SUMS_STRIDE: 4 * slices * lanes,
+        Arg.SUMS_STRIDE: scratch,
     }
     kernel = Kernel(f"gemm_lookup{tag(activation)}", lambda b: _emit(b, activation))
-    return Call(kernel, tuple(arguments[slot] for slot in Arg), tasks, 4 * slices * lanes)
+    return Call(kernel, tuple(arguments[slot] for slot in Arg), tasks, scratch)
+
+
+def _placed(weight: np.ndarray, form: Lookup, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and their numbers, slices and chunks being in the order of `sequence`."""
+    (K, C), lanes, size = form.shape, form.lanes, TABLE * form.lanes
+    assert form.places < 2**31, f"{form.shape} has too many non-zeros for 32-bit offsets"
+    length = form.lengths.reshape(-1)
+    starts = np.empty(len(sequence), np.int64)
+    starts[sequence] = np.cumsum(length[sequence]) - length[sequence]
+    rank = np.empty(K, np.int32)
+    rank[form.order] = np.arange(K)
+    row, column = rank[form.found // C], form.found % C
+    chunks = form.lengths.shape[1]
+    place = (starts[row // lanes * chunks + column // size] + form.nth) * lanes + row % lanes
+    values, numbers = np.zeros(form.places, np.float32), np.zeros(form.places, np.uint8)
+    values[place], numbers[place] = weight.reshape(-1)[form.found], column % size
+    return values, numbers
 
 
 def _emit(b: Builder, activation: Activation | None) -> None:
