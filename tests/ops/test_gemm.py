@@ -14,6 +14,15 @@ def small_tasks(monkeypatch):
     monkeypatch.setattr(planes, "TASK_BYTES", 64)
 
 
+def assert_product(found, array, w, bias=0.0, rectified=False):
+    """The product in doubles; the bound is that of sums in any order."""
+    expected = array.astype(np.float64) @ w.T.astype(np.float64) + bias
+    if rectified:
+        expected = np.maximum(expected, 0)
+    bound = (w.shape[1] + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
+    assert np.all(np.abs(found - expected) <= bound)
+
+
 @pytest.mark.parametrize("images", [1, 3, IMAGES, IMAGES + 1, 2 * IMAGES + 1])
 @pytest.mark.parametrize(
     "sparse, density", [(False, 1), (True, 0.1), (True, 0), (None, 0.1), (None, 0.25), (None, 0)]
@@ -29,11 +38,7 @@ def test_against_numpy(kit, sparse, density, images):
             fused = outputs > kit.lanes
             options = {"bias": bias, "activation": ("Relu",)} if fused else {}
             b.run(gemm(x, y, w, **options, sparse=sparse, target=b.target, threads=2))
-            expected = array.astype(np.float64) @ w.T.astype(np.float64)
-            if fused:
-                expected = np.maximum(expected + bias, 0)
-            bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
-            assert np.all(np.abs(b.result(y) - expected) <= bound)
+            assert_product(b.result(y), array, w, bias if fused else 0.0, rectified=fused)
 
 
 def test_inputs_of_any_shape_and_wide_indices(kit):
@@ -59,9 +64,7 @@ def test_weights_of_inputs_that_are_all_zero_are_not_read(kit, images, zeros):
     x, y = b.input(array), b.output(Plain((images, outputs)))
     unread = np.where(dead, np.float32(np.nan), w) if zeros > 0.1 else w  # few gaps are read over
     b.run(gemm(x, y, unread, bias, target=b.target))
-    expected = array.astype(np.float64) @ w.T.astype(np.float64) + bias
-    bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
-    assert np.all(np.abs(b.result(y) - expected) <= bound)
+    assert_product(b.result(y), array, w, bias)
 
 
 def test_an_input_that_is_not_a_number_is_not_a_zero(kit):
@@ -81,9 +84,7 @@ def test_chunks_of_inputs_add_up(kit, inputs, monkeypatch):
     x, y = b.input(array), b.output(Plain((images, outputs)))
     for threads in (1, 2):
         b.run(gemm(x, y, w, bias, ("Relu",), target=b.target, threads=threads))
-        expected = np.maximum(array.astype(np.float64) @ w.T.astype(np.float64) + bias, 0)
-        bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
-        assert np.all(np.abs(b.result(y) - expected) <= bound)
+        assert_product(b.result(y), array, w, bias, rectified=True)
 
 
 @pytest.mark.parametrize("inputs, outputs", [(129, 1), (1000, 33), (256, 200)])
@@ -97,9 +98,7 @@ def test_rows_of_any_number_of_nonzeros_are_looked_up(kit, inputs, outputs, thre
     x, y = b.input(array), b.output(Plain((1, outputs)))
     monkeypatch.setattr(looked_up, "PADDED", 100)
     b.run(gemm(x, y, w, bias, ("Relu",), target=b.target, threads=threads))
-    expected = np.maximum(array.astype(np.float64) @ w.T.astype(np.float64) + bias, 0)
-    bound = (inputs + 2) * 2.0**-24 * (np.abs(array) @ np.abs(w).T + 4)
-    assert np.all(np.abs(b.result(y) - expected) <= bound)
+    assert_product(b.result(y), array, w, bias, rectified=True)
 
 
 def test_what_is_looked_up_and_what_is_not(kit):

@@ -22,7 +22,7 @@ from zeroskip.codegen.activations import Activation
 from zeroskip.codegen.layout import round_up
 from zeroskip.ops.gemm_kernels import AHEAD, LATENCY, Arg, Shape
 from zeroskip.ops.gemm_lookup import Lookup, lookup_of, product
-from zeroskip.ops.planes import task_count
+from zeroskip.ops.planes import task_bounds, task_count
 
 LAST_CACHE = 24 << 20
 """Bytes of weights that stay in the last cache."""
@@ -66,6 +66,10 @@ def gemm(
     packed = (
         _sparse(weight, bias, N, target, threads) if sparse else _dense(weight, bias, images, target, threads)
     )
+    listed, kb = blocks == 1 and not sparse, packed.vectors * target.lanes
+    chunk = CHUNK_BYTES // (4 * kb)
+    chunked = blocks > 1 and not sparse and chunk < C
+    scratch = 4 * (C + AHEAD) if listed else 4 * N * kb if chunked else 0
     arguments: dict[int, Argument] = packed.arguments | {
         Arg.INPUT: x.address,
         Arg.OUTPUT: y.address,
@@ -73,12 +77,10 @@ def gemm(
         Arg.OUTPUTS: K,
         Arg.IMAGE_BLOCKS: blocks,
         Arg.WIDE: N - blocks * (images - 1),
+        Arg.SCRATCH: Scratch(),
+        Arg.SCRATCH_STRIDE: scratch,
+        Arg.CHUNK: chunk if chunked else C,
     }
-    listed, kb = blocks == 1 and not sparse, packed.vectors * target.lanes
-    chunk = CHUNK_BYTES // (4 * kb)
-    chunked = blocks > 1 and not sparse and chunk < C
-    scratch = 4 * (C + AHEAD) if listed else 4 * N * kb if chunked else 0
-    arguments |= {Arg.SCRATCH: Scratch(), Arg.SCRATCH_STRIDE: scratch, Arg.CHUNK: chunk if chunked else C}
     shape = Shape(images, packed.vectors, packed.index_bits, listed, chunked, activation)
     return Call(shape.kernel(), tuple(arguments.get(slot, 0) for slot in Arg), packed.tasks, scratch)
 
@@ -139,13 +141,10 @@ def _sparse(weight: np.ndarray, bias: np.ndarray | None, N: int, target: Target,
     slices = _slices(weight, target.lanes)
     counts = np.diff(slices.starts)
     tasks = min(len(counts), task_count(slices.values.nbytes * N, threads))
-    # tasks end where the cumulated work passes their share of it
-    work = np.cumsum(counts + 1)
-    cuts = np.searchsorted(work, work[-1] * np.arange(1, tasks) / tasks)
     arguments: dict[int, Argument] = {
         Arg.BIAS: _filled(bias, K, K)[slices.order],
         Arg.VALUES: slices.values,
-        Arg.BOUNDS: np.array([0, *cuts, len(counts)], np.int32),
+        Arg.BOUNDS: task_bounds(counts + 1, tasks),
         Arg.STARTS: slices.starts,
         Arg.INDICES: slices.indices,
         Arg.ORDER: slices.order,

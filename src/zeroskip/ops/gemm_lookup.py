@@ -21,7 +21,7 @@ import numpy as np
 
 from zeroskip.codegen import Argument, Builder, Call, Kernel, Operand, Scratch, Target
 from zeroskip.codegen.activations import Activation, activate, tag
-from zeroskip.ops.planes import task_count
+from zeroskip.ops.planes import task_bounds, task_count
 
 TABLE = 8
 """Registers of a chunk's inputs."""
@@ -97,11 +97,9 @@ def product(
     """The call for ``y = activation(weight x + bias)`` of one image; `bias` is (K,)."""
     K, C = form.shape
     slices, chunks = form.lengths.shape
-    work = np.cumsum(form.lengths.sum(axis=1) + 1)
     tasks = min(slices, task_count(5 * form.places, threads))
-    # tasks end where the cumulated work passes their share of it
-    cuts = np.searchsorted(work, work[-1] * np.arange(1, tasks) / tasks)
-    task_of = np.repeat(np.searchsorted(cuts, np.arange(slices), side="right"), chunks)
+    bounds = task_bounds(form.lengths.sum(axis=1) + 1, tasks)
+    task_of = np.repeat(np.arange(tasks), np.diff(bounds) * chunks)
     slice_of, chunk_of = (axis.reshape(-1) for axis in np.indices(form.lengths.shape))
     length = form.lengths.reshape(-1)
     sequence = np.lexsort((-length, chunk_of, task_of))
@@ -119,7 +117,7 @@ def product(
         Arg.INPUTS: C,
         Arg.OUTPUTS: K,
         Arg.CHUNKS: chunks,
-        Arg.SLICES: np.array([0, *cuts, slices], np.int32),
+        Arg.SLICES: bounds,
         Arg.VISITS: np.stack([slice_of[visits], length[visits]], axis=1).astype(np.int32),
         Arg.BOUNDS: np.concatenate([[0], np.cumsum(visited)]).astype(np.int32),
         Arg.STARTS: (np.cumsum(vectors) - vectors).astype(np.int32),

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from math import prod
 
+import numpy as np
+
 from zeroskip.codegen import Argument, Builder, Expr, Layout, Operand, Plain
 
 TASKS_PER_THREAD = 4
@@ -134,6 +136,13 @@ def input_image(b: Builder, plane: Expr, image: Expr) -> Expr:
 def task_count(work_bytes: int, threads: int) -> int:
     """How many tasks to make of so much work."""
     return 1 if threads == 1 else max(1, min(TASKS_PER_THREAD * threads, work_bytes // TASK_BYTES))
+
+
+def task_bounds(work: np.ndarray, tasks: int) -> np.ndarray:
+    """Where runs of pieces of so much work begin and end, int32[tasks + 1]: at equal shares of all work."""
+    done = np.cumsum(work)
+    cuts = np.searchsorted(done, done[-1] * np.arange(1, tasks) / tasks)
+    return np.array([0, *cuts, len(work)], np.int32)
 
 
 def arguments(
