@@ -69,10 +69,10 @@ class Context:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.arena = allocate(plan.arena_bytes)
+        memory = allocate(plan.arena_bytes + plan.workspace_bytes)
+        self.arena, self._scratch = np.split(memory, [plan.arena_bytes])
         start = self.arena.ctypes.data
         self.bases = {buffer: start + offset for buffer, offset in plan.offsets.items()}
-        self._scratch = allocate(plan.workspace_bytes)
         self._extra: list[Array] = []
         self.external = {
             buffer.source: number for number, buffer in enumerate(plan.buffers) if buffer.source is not None

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from zeroskip.codegen import Call, Plain, Target
+from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.engine import explanation
-from zeroskip.engine.memory import Lifetime, place
+from zeroskip.engine.memory import Lifetime, place, whole_pages
 from zeroskip.errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -88,14 +89,15 @@ class Plan:
                     lifetimes[buffer] = Lifetime(self.buffers[buffer].bytes, first, number)
         offsets, total = place(lifetimes)
         object.__setattr__(self, "offsets", offsets)
-        object.__setattr__(self, "arena_bytes", total)
+        workspace = self.workspace_bytes
+        object.__setattr__(self, "arena_bytes", whole_pages(total + workspace) - workspace)
 
     offsets: dict[int, int] = field(init=False, repr=False)
     arena_bytes: int = field(init=False)
 
     @property
     def peak_bytes(self) -> int:
-        """Bytes of activation memory: the arena in which buffers share space over time."""
+        """Bytes of activation memory: the arena in which buffers share space over time, to the page's end."""
         return self.arena_bytes
 
     @property
@@ -112,7 +114,7 @@ class Plan:
     def workspace_bytes(self) -> int:
         """Bytes of scratch memory, all threads together."""
         scratch = [call.scratch for step in self.steps for call in step.calls if isinstance(call, Call)]
-        return max(scratch, default=0) * self.threads
+        return round_up(max(scratch, default=0) * self.threads, LINE)
 
     @property
     def memory_bytes(self) -> int:
