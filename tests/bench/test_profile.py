@@ -52,6 +52,27 @@ def test_steps_of_large_batches_are_of_the_images_that_run_at_once() -> None:
     assert found.total.dense_macs == found.at_once * weights.size * 56 * 56
 
 
+def test_steps_of_what_a_batch_shares_are_shares() -> None:
+    rng = np.random.default_rng(0)
+    w, m = (rng.standard_normal(shape).astype(np.float32) for shape in ((64, 3, 3, 3), (64, 1000)))
+    x = helper.make_tensor_value_info("x", 1, ["N", 3, 112, 112])
+    y = helper.make_tensor_value_info("y", 1, ["N", 1000])
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1] * 4, name="conv"),
+        helper.make_node("GlobalAveragePool", ["a"], ["b"], name="pool"),
+        helper.make_node("Flatten", ["b"], ["c"], name="flatten"),
+        helper.make_node("Gemm", ["c", "m"], ["y"], name="product"),
+    ]
+    constants = [numpy_helper.from_array(array, name) for array, name in ((w, "w"), (m, "m"))]
+    graph = helper.make_graph(nodes, "classifier", [x], [y], constants)
+    session = InferenceSession(helper.make_model(graph).SerializeToString())
+    found = profile(session, rng.standard_normal((8, 3, 112, 112)).astype(np.float32), seconds=0.01)
+    steps = {step.name: step for step in found.steps}
+    assert found.at_once == 1
+    assert steps["conv"].dense_macs == w.size * 112 * 112 and steps["product"].dense_macs == m.size
+    assert m.nbytes / 8 < steps["product"].bytes < m.nbytes
+
+
 def test_an_input_without_dimensions() -> None:
     x, y = (helper.make_tensor_value_info(name, 1, []) for name in "xy")
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "number", [x], [y])

@@ -143,7 +143,7 @@ def test_an_arena_that_cannot_fit(networks, monkeypatch):
     """Each value would fit, but not all that are needed at once."""
     session = InferenceSession(networks.small(), SessionOptions(shapes={"x": (4, 3, 12, 12)}))
     largest = session.plan.arena_bytes - 1
-    monkeypatch.setattr("zeroskip.engine.session.memory_limit", lambda: largest)
+    monkeypatch.setattr("zeroskip.engine.runner.memory_limit", lambda: largest)
     with pytest.raises(ModelError, match="activations"):
         InferenceSession(networks.small(), SessionOptions(shapes={"x": (4, 3, 12, 12)}))
 

@@ -173,7 +173,7 @@ def test_plans_of_old_shapes_go(networks):
     session = InferenceSession(networks.small())
     for n in range(1, 20):
         session.run(None, {"x": picture(n)})
-    assert len(session._plans) <= 8
+    assert len(session._whole.plans) <= 8
     assert session.plan.shapes["x"][0] == 19
 
 
@@ -200,7 +200,7 @@ def test_large_batches_run_some_images_at_a_time(networks, monkeypatch, images):
     """The answers are those of the whole batch, whether or not the last part is smaller."""
     model = networks.small(size="H")
     peak = InferenceSession(model, SessionOptions(shapes={"x": (1, 3, 12, 12)})).plan.peak_bytes
-    monkeypatch.setattr("zeroskip.engine.session.SECOND_CACHE", images * peak)
+    monkeypatch.setattr("zeroskip.engine.batches.SECOND_CACHE", images * peak)
     session = InferenceSession(model)
     x = np.random.default_rng(0).standard_normal((7, 3, 12, 12)).astype(np.float32)
     np.testing.assert_allclose(
@@ -210,24 +210,50 @@ def test_large_batches_run_some_images_at_a_time(networks, monkeypatch, images):
     assert session.plan.shapes["x"][0] in (-(-7 // parts), 7 - (parts - 1) * -(-7 // parts))
 
 
-def test_large_matrices_are_read_for_many_images(networks):
-    """128 of these images have 1 MB of activations, but 8 MB of weights are worth reading once for more."""
-    weights = np.random.default_rng(0).standard_normal((1024, 2048)).astype(np.float32)
+@pytest.fixture
+def classifier(networks) -> bytes:
+    """A convolution, whose output is asked for too, then products by two matrices."""
+    rng = np.random.default_rng(0)
     nodes = [
-        helper.make_node("Relu", ["x"], ["a"]),
-        helper.make_node("Flatten", ["a"], ["b"]),
-        helper.make_node("Gemm", ["b", "w"], ["y"]),
+        helper.make_node("Conv", ["x", "w"], ["a"], name="first", pads=[1] * 4),
+        helper.make_node("MaxPool", ["a"], ["b"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["b"], ["c"], name="flatten"),
+        helper.make_node("Gemm", ["c", "m"], ["d"], name="hidden"),
+        helper.make_node("Relu", ["d"], ["e"], name="relu"),
+        helper.make_node("MatMul", ["e", "n"], ["f"], name="classify"),
+        helper.make_node("Softmax", ["f"], ["y"], name="softmax"),
     ]
-    model = networks.model(nodes, {"x": ["N", 4, 16, 16]}, {"y": ["N", 2048]}, {"w": weights})
-    x = np.random.default_rng(1).standard_normal((130, 4, 16, 16)).astype(np.float32)
-    session = InferenceSession(model)
-    answers = session.run(None, {"x": x})[0]
-    assert session.plan.shapes["x"][0] == 130
-    np.testing.assert_allclose(answers, networks.rival(model).run(None, {"x": x})[0], 1e-4, 1e-3)
+    shapes = {"w": (6, 3, 3, 3), "m": (6 * 36, 128), "n": (128, 10)}
+    constants = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    outputs = {"y": ["N", 10], "a": ["N", 6, 12, 12]}
+    return networks.model(nodes, {"x": ["N", 3, 12, 12]}, outputs, constants)
+
+
+@pytest.mark.parametrize("count", [7, 150])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_products_of_large_batches_are_done_at_once(networks, monkeypatch, classifier, count, prepared):
+    """Images one by one, matrices read for up to 64 of them; also where the last part is smaller."""
+    monkeypatch.setattr("zeroskip.engine.batches.SECOND_CACHE", 1)
+    x = np.random.default_rng(1).standard_normal((count, 3, 12, 12)).astype(np.float32)
+    session = InferenceSession(classifier, SessionOptions(shapes={"x": x.shape} if prepared else None))
+    for _ in range(2):
+        answers = session.run(None, {"x": x})
+        for ours, theirs in zip(answers, networks.rival(classifier).run(None, {"x": x}), strict=True):
+            np.testing.assert_allclose(ours, theirs, 1e-3, 1e-4)
+    plan = session.plan
+    assert plan is session.plan and plan.shapes["x"][0] == 1
+    assert next(iter(plan.then.shapes.values()))[0] == (count if count <= 64 else 50)
+    assert plan.step("first").op == "Conv" and plan.step("hidden").op == "Gemm"
+    assert "for 1 of the images:" in plan.explain() and "images at once:" in plan.explain()
+    described = plan.to_dict()
+    assert [step["op"] for step in described["then"]["steps"]][-1] == "Output"
+    assert described["weight_bytes"] > described["then"]["weight_bytes"] > 4 * 6 * 36 * 128
+    assert described["peak_bytes"] > described["then"]["peak_bytes"]
+    assert session.run(["a"], {"x": x[:3]})[0].shape == (3, 6, 12, 12)
 
 
 def test_images_that_depend_on_each_other_run_together(networks, monkeypatch):
-    monkeypatch.setattr("zeroskip.engine.session.SECOND_CACHE", 1)
+    monkeypatch.setattr("zeroskip.engine.batches.SECOND_CACHE", 1)
     nodes = [
         helper.make_node("Relu", ["x"], ["a"]),
         helper.make_node("Softmax", ["a"], ["y"], axis=0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zeroskip.graph import Graph, Node, Value, per_image
+from zeroskip.graph import Graph, Node, Value, per_image, split_products
 from zeroskip.graph.infer import infer_node
 
 F = np.dtype(np.float32)
@@ -75,3 +75,46 @@ def test_concatenation_of_images():
 
 def test_one_image_tells_nothing():
     assert not apart("Relu", (1, 4, 6, 6))
+
+
+def chain(*nodes, outputs, **arrays):
+    """A graph of nodes (operator, inputs, output), as `x` has four numbers for each image."""
+    made = [Node(op, tuple(inputs.split()), (output,), {}, output) for op, inputs, output in nodes]
+    names = {"x", *(node.outputs[0] for node in made)}
+    values = {name: Value(name, ("N", 4), F) for name in names}
+    values |= {name: Value(name, array.shape, F) for name, array in arrays.items()}
+    return Graph("g", tuple(made), ("x",), tuple(outputs.split()), values, arrays)
+
+
+LARGE = ones((512, 64), F)
+CHAIN = [("Cos", "x", "a"), ("Flatten", "a", "b"), ("Gemm", "b m", "c"), ("Relu", "c", "y")]
+
+
+def test_products_at_the_end_are_split_off():
+    graph = chain(*CHAIN, outputs="y a", m=LARGE)
+    head, rest = split_products(graph)
+    assert [node.op for node in head] == ["Cos"] and head.inputs == ("x",) and head.outputs == ("a",)
+    assert [node.op for node in rest] == ["Flatten", "Gemm", "Relu"]
+    assert rest.inputs == ("a",) and rest.outputs == ("y",) and not head.constants
+    assert set(rest.values) == {"a", "b", "c", "y", "m"} and list(rest.constants) == ["m"]
+
+
+def test_other_outputs_stay_before_the_products():
+    head, rest = split_products(chain(*CHAIN, ("Cos", "x", "z"), outputs="y", m=LARGE)) or (None, None)
+    assert head is None  # what follows the products is no product
+    head, rest = split_products(chain(("Cos", "x", "z"), *CHAIN, outputs="z y", m=LARGE))
+    assert head.outputs == ("a", "z") and rest.outputs == ("y",)
+
+
+@pytest.mark.parametrize(
+    "nodes, matrix",
+    [
+        (CHAIN, ones((8, 8), F)),  # a small matrix
+        (CHAIN[1:], LARGE),  # nothing before the products
+        (CHAIN[:2], LARGE),  # no product
+        ([*CHAIN[:3], ("Add", "c x", "y")], LARGE),  # which read another value
+    ],
+)
+def test_where_nothing_is_split(nodes, matrix):
+    nodes = [(op, inputs.replace("a", "x") if nodes[0][0] != "Cos" else inputs, y) for op, inputs, y in nodes]
+    assert split_products(chain(*nodes, outputs=nodes[-1][2], m=matrix)) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -82,7 +83,8 @@ class Profile:
     Attributes:
         model: the network's name.
         shape: of the input.
-        at_once: images that run together, which the steps' figures are of: large batches come in parts.
+        at_once: images that run together, which the steps' figures are of: large batches come in parts. (Of
+            what follows for the whole batch, their share.)
         threads: that share each step.
         steps: in order.
         run_ms: median of whole calls of `run`; the steps' sum is larger by Python's part between them.
@@ -152,16 +154,21 @@ def profile(
     feeds = {session.graph.inputs[0]: inputs}
     session.run(None, feeds)
     plan, report = session.plan, progress or (lambda done, total: None)
+    at_once = plan.shapes[session.graph.inputs[0]][0] if inputs.ndim else 1
     medians, whole = _medians(session, plan, feeds, seconds, lambda share: report(int(1000 * share), 1000))
     plan_bytes = plan.peak_bytes + plan.weight_bytes
     peak, bandwidth = fma_gflops(plan.target) * plan.threads, read_gbs(plan_bytes, plan.target) * plan.threads
     graph = prepare(session.graph, plan.shapes, threads=plan.threads)
+    steps = _steps(plan, graph, medians, peak, bandwidth)
+    if plan.then:
+        share = at_once / len(inputs)
+        steps += _steps(plan.then, graph, medians[len(plan.steps) :], peak, bandwidth, share)
     return Profile(
         model or session.graph.name,
         inputs.shape,
-        plan.shapes[session.graph.inputs[0]][0] if inputs.ndim else 1,
+        at_once,
         plan.threads,
-        _steps(plan, graph, medians, peak, bandwidth),
+        steps,
         1e3 * whole,
         peak,
         bandwidth,
@@ -178,17 +185,15 @@ def _medians(
     progress: Callable[[float], None],
 ) -> tuple[list[float], float]:
     """Seconds of each step, and of whole runs, in turns. Steps run in order: caches are as in a run."""
-    context = Context(plan)
     pool = ThreadPool(plan.threads) if plan.threads > 1 else None
     part = {name: array[: plan.shapes[name][0]] if array.ndim else array for name, array in feeds.items()}
-    external, objects = context.bind(part, context.fresh_outputs())
-    groups = [context.programs([step]) for step in plan.steps]
+    runs = _runs(plan, part, pool)
     rounds: list[list[float]] = []
     begin = time.perf_counter()
     while len(rounds) <= LEAST_ROUNDS or time.perf_counter() < begin + seconds:
         marks = [time.perf_counter()]
-        for parts in groups:
-            context.run_groups(parts, external, objects, pool)
+        for run in runs:
+            run()
             marks.append(time.perf_counter())
         start = time.perf_counter()
         session.run(None, feeds)
@@ -200,23 +205,48 @@ def _medians(
     return steps, whole
 
 
+def _runs(plan: Plan, feeds: dict[str, Array], pool: ThreadPool | None) -> list[Callable[[], None]]:
+    """What runs each step; what follows for a whole batch gets this part's values over and over."""
+    context = Context(plan)
+    outputs = context.fresh_outputs()
+    context.run(feeds, outputs, pool)
+    features = {} if plan.then is None else {n: np.resize(outputs[n], s) for n, s in plan.then.shapes.items()}
+    external, objects = context.bind(feeds, outputs)  # which keeps the arrays
+    groups = (context.programs([step]) for step in plan.steps)
+    runs: list[Callable[[], None]] = [
+        partial(context.run_groups, parts, external, objects, pool) for parts in groups
+    ]
+    return runs if plan.then is None else runs + _runs(plan.then, features, pool)
+
+
 def _steps(
-    plan: Plan, graph: Graph, medians: list[float], peak: float, bandwidth: float
+    plan: Plan, graph: Graph, medians: list[float], peak: float, bandwidth: float, share: float = 1.0
 ) -> tuple[StepTime, ...]:
+    """The plan's steps; of what all images of a batch share, the `share` of those in `graph`."""
     nodes = {node.name or node.outputs[0]: node for node in graph.nodes}
     rows = []
-    for step, taken in zip(plan.steps, medians, strict=True):
+    for step, taken in zip(plan.steps, medians, strict=False):
         node = nodes.get(step.name)
         dense, effectual = macs_of(node, graph) if node else (0, 0)
-        moved = sum(call.constant_bytes for call in step.calls if isinstance(call, Call))
+        moved = share * sum(call.constant_bytes for call in step.calls if isinstance(call, Call))
         if node is None:  # a copy to or from the caller's arrays
-            moved += sum(plan.buffers[buffer].bytes for buffer in step.buffers)
+            moved += share * sum(plan.buffers[buffer].bytes for buffer in step.buffers)
         else:
             values = [n for n in (*node.inputs, *node.outputs) if n and n not in graph.constants]
             moved += sum(4 * prod(graph.values[value].sizes) for value in values)
         limit = max(2e-3 * effectual / peak, 1e-3 * moved / bandwidth)
         kernel = f"{step.algorithm} {step.variant}".strip()
         rows.append(
-            StepTime(step.name, step.op, step.summary, kernel, 1e6 * taken, dense, effectual, moved, limit)
+            StepTime(
+                step.name,
+                step.op,
+                step.summary,
+                kernel,
+                1e6 * taken * share,
+                dense,
+                effectual,
+                round(moved),
+                limit,
+            )
         )
     return tuple(rows)

@@ -69,7 +69,7 @@ class Context:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        memory = allocate(plan.arena_bytes + plan.workspace_bytes)
+        memory = allocate(plan.arena_bytes + plan.scratch_bytes)
         self.arena, self._scratch = np.split(memory, [plan.arena_bytes])
         start = self.arena.ctypes.data
         self.bases = {buffer: start + offset for buffer, offset in plan.offsets.items()}

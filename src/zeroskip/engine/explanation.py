@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 
 def of_plan(plan: Plan) -> str:
-    """One line per step, then the memory."""
+    """One line per step, then the memory; of large batches what runs for some images, then for all."""
+    then = plan.then.steps if plan.then else ()
     rows = [("step", "op", "algorithm", "chosen by", "layer")]
-    rows += [(_short(s.name, 24), s.op, _chosen(s), s.how, s.summary) for s in plan.steps]
+    rows += [(_short(s.name, 24), s.op, _chosen(s), s.how, s.summary) for s in (*plan.steps, *then)]
+    lines = _aligned(rows)
+    if plan.then:
+        lines.insert(1 + len(plan.steps), f"then for {_images(plan.then)} images at once:")
+        lines.insert(1, f"for {_images(plan)} of the images:")
     megabytes = (plan.peak_bytes / 1e6, plan.weight_bytes / 1e6, plan.workspace_bytes / 1e6)
     memory = "activations {:.2f} MB, weights {:.2f} MB, workspace {:.2f} MB".format(*megabytes)
-    return "\n".join([*_aligned(rows), memory])
+    return "\n".join([*lines, memory])
 
 
 def of_layer(step: Step) -> str:
@@ -35,6 +40,10 @@ def of_layer(step: Step) -> str:
         for c in step.candidates
     ]
     return "\n".join(lines + [f"  {line}" for line in _aligned(rows)])
+
+
+def _images(plan: Plan) -> int:
+    return next(iter(plan.shapes.values()))[0]
 
 
 def _chosen(step: Step) -> str:

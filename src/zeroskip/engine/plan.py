@@ -68,7 +68,10 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Steps, buffers and their places; `inputs` and `outputs` in the network's order."""
+    """Steps, buffers and their places; `inputs` and `outputs` in the network's order.
+
+    In large batches, whose images run a few at a time, `then` is what runs after them for all at once.
+    """
 
     target: Target
     threads: int
@@ -79,6 +82,7 @@ class Plan:
     object_inputs: tuple[str, ...]
     object_outputs: Mapping[str, str]
     constants: Objects = field(default_factory=dict)
+    then: Plan | None = None
 
     def __post_init__(self) -> None:
         lifetimes: dict[int, Lifetime] = {}
@@ -88,17 +92,21 @@ class Plan:
                     first = lifetimes[buffer].first if buffer in lifetimes else number
                     lifetimes[buffer] = Lifetime(self.buffers[buffer].bytes, first, number)
         offsets, total = place(lifetimes)
+        scratch = [call.scratch for step in self.steps for call in step.calls if isinstance(call, Call)]
+        scratch_bytes = round_up(max(scratch, default=0) * self.threads, LINE)
         object.__setattr__(self, "offsets", offsets)
-        workspace = self.workspace_bytes
-        object.__setattr__(self, "arena_bytes", whole_pages(total + workspace) - workspace)
+        object.__setattr__(self, "scratch_bytes", scratch_bytes)
+        object.__setattr__(self, "arena_bytes", whole_pages(total + scratch_bytes) - scratch_bytes)
 
     offsets: dict[int, int] = field(init=False, repr=False)
     arena_bytes: int = field(init=False)
+    """Of the steps before `then`, as `scratch_bytes`: buffers share it over time; it ends with a page."""
+    scratch_bytes: int = field(init=False)
 
     @property
     def peak_bytes(self) -> int:
-        """Bytes of activation memory: the arena in which buffers share space over time, to the page's end."""
-        return self.arena_bytes
+        """Bytes of activation memory."""
+        return self.arena_bytes + (self.then.peak_bytes if self.then else 0)
 
     @property
     def weight_bytes(self) -> int:
@@ -108,13 +116,12 @@ class Plan:
             for call in step.calls:
                 if isinstance(call, Call):
                     seen.update({id(a): a.nbytes for a in call.arguments if isinstance(a, np.ndarray)})
-        return sum(seen.values())
+        return sum(seen.values()) + (self.then.weight_bytes if self.then else 0)
 
     @property
     def workspace_bytes(self) -> int:
         """Bytes of scratch memory, all threads together."""
-        scratch = [call.scratch for step in self.steps for call in step.calls if isinstance(call, Call)]
-        return round_up(max(scratch, default=0) * self.threads, LINE)
+        return self.scratch_bytes + (self.then.workspace_bytes if self.then else 0)
 
     @property
     def memory_bytes(self) -> int:
@@ -123,10 +130,10 @@ class Plan:
 
     def step(self, name: str) -> Step:
         """The step of the node called `name`; `InputError` where there is none."""
-        for step in self.steps:
-            if step.name == name:
-                return step
-        close = get_close_matches(name, [step.name for step in self.steps], 3)
+        steps = {step.name: step for step in (*self.steps, *(self.then.steps if self.then else ()))}
+        if name in steps:
+            return steps[name]
+        close = get_close_matches(name, list(steps), 3)
         hint = f"did you mean {', '.join(map(repr, close))}?" if close else "plan.explain() lists them"
         raise InputError(f"the plan has no step called {name!r}; {hint}")
 
@@ -145,6 +152,7 @@ class Plan:
             "weight_bytes": self.weight_bytes,
             "workspace_bytes": self.workspace_bytes,
             "steps": [_step_dict(step) for step in self.steps],
+            "then": self.then.to_dict() if self.then else None,
         }
 
 

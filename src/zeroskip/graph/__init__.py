@@ -1,6 +1,6 @@
 """The network as data: typed graphs, ONNX in and out, operators, and the passes that simplify."""
 
-from zeroskip.graph.batch import per_image
+from zeroskip.graph.batch import per_image, split_products
 from zeroskip.graph.bind import bind, shape_inputs
 from zeroskip.graph.cost import Cost, arithmetic_cost, macs_of, total
 from zeroskip.graph.interpreter import evaluate
@@ -34,6 +34,7 @@ __all__ = [
     "shape_inputs",
     "simplify",
     "simplify_with_report",
+    "split_products",
     "total",
     "verify",
 ]

@@ -1,4 +1,8 @@
-"""Whether a network treats the images of a batch apart, so that they may be run a few at a time."""
+"""Whether a network treats the images of a batch apart, so that they may be run a few at a time.
+
+And from where on all of them are better run at once: where it only multiplies by matrices, which are read for
+each run, whatever its images.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,12 @@ from dataclasses import dataclass
 
 from zeroskip.graph.ir import Graph, Node
 from zeroskip.graph.operators.elementwise import ROWS
+
+# What may stand among products at a network's end; together their matrices have at least so many bytes.
+AMONG_PRODUCTS = frozenset(
+    ["Gemm", "MatMul", "Flatten", "Reshape", "Squeeze", "Softmax", "LogSoftmax", *(row.name for row in ROWS)]
+)
+LEAST_BYTES = 64 << 10
 
 
 def per_image(graph: Graph) -> bool:
@@ -30,6 +40,46 @@ def per_image(graph: Graph) -> bool:
             return False
         batched.update(outputs)
     return batched.issuperset(graph.outputs)
+
+
+def split_products(graph: Graph) -> tuple[Graph, Graph] | None:
+    """The network up to the matrix products at its end, and these, which take one value from it.
+
+    None where there are no such products, or nothing before them.
+    """
+    nodes, cut, passed = graph.nodes, 0, ""
+    made: set[str] = set()
+    for i in reversed(range(1, len(nodes))):
+        if nodes[i].op not in AMONG_PRODUCTS:
+            break
+        made.update(nodes[i].outputs)
+        read = {name for node in nodes[i:] for name in node.inputs if name} - made - set(graph.constants)
+        if len(read) == 1:
+            cut, (passed,) = i, read
+    rest = nodes[cut:]
+    matrices = {name for node in rest if node.op in ("Gemm", "MatMul") for name in node.inputs}
+    size = sum(graph.constants[name].nbytes for name in matrices if name in graph.constants)
+    if all(node.op in AMONG_PRODUCTS for node in nodes[:cut]) or size < LEAST_BYTES:
+        return None
+    last = {name for node in rest for name in node.outputs}
+    early = tuple(name for name in graph.outputs if name not in last and name != passed)
+    outputs = tuple(name for name in graph.outputs if name in last)
+    return (
+        _part(graph, nodes[:cut], graph.inputs, (passed, *early)),
+        _part(graph, rest, (passed,), outputs),
+    )
+
+
+def _part(graph: Graph, nodes: tuple[Node, ...], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Graph:
+    """Some nodes of a graph as a graph of their own."""
+    used = {*inputs, *outputs, *(name for node in nodes for name in (*node.inputs, *node.outputs))}
+    return graph.with_(
+        nodes=nodes,
+        inputs=inputs,
+        outputs=outputs,
+        values={name: value for name, value in graph.values.items() if name in used},
+        constants={name: array for name, array in graph.constants.items() if name in used},
+    )
 
 
 @dataclass(frozen=True)
