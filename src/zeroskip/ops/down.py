@@ -235,6 +235,8 @@ class Walk:
     def load(self, row: Expr, masks: dict[int, Expr]) -> list[Expr]:
         """The inputs of each tap of one row of the window."""
         b, columns, stride = self.b, self.windows.columns, self.windows.strides[1]
+        if stride == 2 and not masks and columns[-1] <= 3:
+            return self.load_pairs(row)
         own = 1 if stride == 2 else stride
         vectors = {o: b.load_strided(row + 4 * o, own, masks.get(o), self.outside) for o in self.offsets()}
         if stride != 2:
@@ -243,3 +245,15 @@ class Walk:
             b.shuffle(vectors[o - o % 2], vectors[o - o % 2 + b.lanes], range(o % 2, 2 * b.lanes, 2))
             for o in columns
         ]
+
+    def load_pairs(self, row: Expr) -> list[Expr]:
+        """The same with stride 2 and up to four columns, of which the third is the first one, moved by a lane.
+
+        (What this waits for are loads that straddle cache lines: two of four less are 4-9 % of 3x3 layers.)
+        """
+        b, columns, lanes = self.b, self.windows.columns, self.b.lanes
+        first, second = b.load_vector(row), b.load_vector(row + b.vector_bytes)
+        pairs = {o % 2: b.shuffle(first, second, range(o % 2, 2 * lanes, 2)) for o in columns}
+        last = {o: b.broadcast(row + 4 * (2 * lanes + o - 2)) for o in columns if o >= 2}
+        moved = {o: b.shuffle(pairs[o % 2], number, range(1, lanes + 1)) for o, number in last.items()}
+        return [moved.get(o, pairs[o % 2]) for o in columns]
