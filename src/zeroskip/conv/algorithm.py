@@ -77,8 +77,10 @@ class Algorithm:
     def converts(self, problem: ConvProblem, variant: str) -> tuple[bool, bool]:
         """Whether planes with room for the padding stand in for the input (unless split) and the output."""
         return (
-            not self.plain if problem.plain_input else problem.wide and self.borders,
-            not self.plain if problem.plain_output else problem.wide and self.aligned(variant),
+            not self.plain if problem.plain_input else problem.apart and self.borders,
+            not self.plain
+            if problem.plain_output
+            else problem.apart and not problem.strided and self.aligned(variant),
         )
 
     @property

@@ -59,4 +59,5 @@ ALGORITHM = Algorithm(
     _cycles,
     _build,
     shifted=False,
+    borders=False,
 )

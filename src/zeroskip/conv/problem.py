@@ -25,6 +25,7 @@ class ConvProblem:
     N, C, H, W: input; w: float32 (K, C/groups, R, S); pads: top, left, bottom, right. Where `plain_input` or
     `plain_output` holds, that operand is an array (N, C, H, W) of the network's caller, not planes. A
     `rectified` input comes from a ReLU: many of its numbers are zero, and times hold for such inputs only.
+    Planes of a `bare` input have no room for the padding.
     """
 
     N: int
@@ -42,6 +43,7 @@ class ConvProblem:
     plain_input: bool = False
     plain_output: bool = False
     rectified: bool = False
+    bare: bool = False
 
     @property
     def K(self) -> int:  # noqa: N802
@@ -76,12 +78,17 @@ class ConvProblem:
         return self.strides != (1, 1)
 
     @cached_property
-    def wide(self) -> bool:
-        """Whether the padding would blow up the planes of all values that share them: far dilated taps."""
+    def apart(self) -> bool:
+        """Whether kernels that need the padding in planes have such of their own, and copy there and back.
+
+        Where the input is bare, and where the padding would blow up the planes of all values that share them:
+        far dilated taps.
+        """
         top, left, bottom, right = self.pads
         rows, columns = max(top, bottom), max(left, right)
         small = (self.H + min(rows, 1)) * (self.W + min(columns, 1))
-        return not self.strided and (self.H + rows) * (self.W + columns) > ROOMY * small
+        wide = (self.H + rows) * (self.W + columns) > ROOMY * small
+        return self.bare or (wide and not self.strided)
 
     @property
     def misaligned(self) -> bool:
@@ -158,7 +165,7 @@ class ConvProblem:
         shape = f"n{self.N}c{self.C}h{self.H}w{self.W}k{self.K}r{self.R}s{self.S}"
         where = f"st{self.strides}p{self.pads}d{self.dilations}g{self.groups}".replace(" ", "")
         plain = f"{' from plain' if self.plain_input else ''}{' to plain' if self.plain_output else ''}"
-        source = " rectified" if self.rectified else ""
+        source = f"{' rectified' if self.rectified else ''}{' bare' if self.bare else ''}"
         return f"{shape}{where}{'+' if self.residual else ''}{act}{plain}{source}"
 
     @cached_property

@@ -247,9 +247,9 @@ class Walk:
         ]
 
     def load_pairs(self, row: Expr) -> list[Expr]:
-        """The same with stride 2 and up to four columns, of which the third is the first one, moved by a lane.
+        """The same with stride 2 and up to four columns: the third is the first one, moved by a lane.
 
-        (What this waits for are loads that straddle cache lines: two of four less are 4-9 % of 3x3 layers.)
+        (Layers wait for loads that straddle cache lines: two of four less are 4-9 % of 3x3 windows.)
         """
         b, columns, lanes = self.b, self.windows.columns, self.b.lanes
         first, second = b.load_vector(row), b.load_vector(row + b.vector_bytes)
