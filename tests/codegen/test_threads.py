@@ -36,9 +36,10 @@ class Program:
     def __init__(self, host, calls, threads, overlap=False):
         kernels = [kernel for kernel, _, _ in calls]
         addresses = load(kernels, host.target)
-        raw = np.zeros(program_slots(len(calls)) + 8, np.int64)
+        size = program_slots(len(calls), threads)
+        raw = np.zeros(size + 8, np.int64)
         start = -(raw.ctypes.data // 8) % 8
-        self.slots = raw[start : start + program_slots(len(calls))]
+        self.slots = raw[start : start + size]
         self.slots[Header.CALLS], self.slots[Header.THREADS] = len(calls), threads
         self.keep = [raw]
         for number, (kernel, arguments, tasks) in enumerate(calls):

@@ -1,9 +1,10 @@
 """The native run loop: programs of kernel calls, and worker threads that wait for them without Python.
 
-A *program* is an array of 64-bit slots: a header, then one record per call. Every participating thread walks
-the same records; it draws task numbers from the record's counter until they run out and then, unless the
-call overlaps with the next one, waits at a barrier for the others. Workers spin for a bounded time between
-programs and then sleep on a condition variable.
+A *program* is an array of 64-bit slots: a header, one record per call, then for each thread a counter per
+call. Every participating thread walks the same records. It draws task numbers from its own share of a call's
+tasks, then from others' until all run out, and unless the call overlaps with the next one, waits at a barrier
+for the others. Where tasks are pixels from top to bottom, a thread so reads mostly what it wrote itself, and
+what is near. Workers spin for a bounded time between programs and then sleep on a condition variable.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from llvmlite import ir
 from zeroskip.codegen.builder import Builder
 from zeroskip.codegen.compile import Kernel, load
 from zeroskip.codegen.expr import I32, I64, PTR, VOID, Expr
+from zeroskip.codegen.layout import round_up
 from zeroskip.codegen.target import resolve
 
 # About 100 us at 4 GHz: longer than the gap between two runs of a busy caller, shorter than anybody notices.
@@ -47,8 +49,7 @@ class Record(IntEnum):
     FUNCTION = 0
     ARGUMENTS = 1
     TASKS = 2
-    COUNTER = 3
-    BARRIER = 4  # number of the barrier behind this call, from 1; 0 where there is none
+    BARRIER = 3  # number of the barrier behind this call, from 1; 0 where there is none
     SIZE = 8
 
 
@@ -110,12 +111,12 @@ def _emit_run(b: Builder) -> None:
     threads = b.load_i64(_slot(program, Header.THREADS))
     arrived = _slot(program, Header.ARRIVED)
     base = b.load_i64(_slot(program, Header.BASE))
+    calls = b.load_i64(_slot(program, Header.CALLS))
 
     def invoke(record: Expr, task: Expr) -> None:
         function = b.load_pointer(_slot(record, Record.FUNCTION))
         b.call(function, b.load_pointer(_slot(record, Record.ARGUMENTS)), task, b.thread)
 
-    calls = b.load_i64(_slot(program, Header.CALLS))
     with b.loop(0, calls) as i:
         record = _slot(program, Header.RECORDS) + i * (8 * Record.SIZE)
         tasks = b.load_i64(_slot(record, Record.TASKS))
@@ -123,22 +124,33 @@ def _emit_run(b: Builder) -> None:
             with alone, b.loop(0, tasks) as task:
                 invoke(record, task)
             with together:
-                counter = _slot(record, Record.COUNTER)
-                draw, work, finished = (
-                    b.function.append_basic_block(n) for n in ("draw", "work", "finished")
-                )
-                b.ir.branch(draw)
-                b.ir.position_at_end(draw)
-                task = _atomic_add(b, counter, 1)
-                b.ir.cbranch((task < tasks).value, work, finished)
-                b.ir.position_at_end(work)
-                invoke(record, task)
-                b.ir.branch(draw)
-                b.ir.position_at_end(finished)
+                with b.loop(0, threads) as further:
+                    owner = (b.thread + further) % threads
+                    first = owner * tasks // threads
+                    count = (owner + 1) * tasks // threads - first
+                    counter = _counter(program, calls, owner) + i * 8
+                    with b.when(_atomic_load(b, counter) < count):
+                        draw, work, finished = (
+                            b.function.append_basic_block(n) for n in ("draw", "work", "finished")
+                        )
+                        b.ir.branch(draw)
+                        b.ir.position_at_end(draw)
+                        task = _atomic_add(b, counter, 1)
+                        b.ir.cbranch((task < count).value, work, finished)
+                        b.ir.position_at_end(work)
+                        invoke(record, first + task)
+                        b.ir.branch(draw)
+                        b.ir.position_at_end(finished)
                 number = b.load_i64(_slot(record, Record.BARRIER))
                 with b.when(number > 0):
                     leaves = (i + 1).equals(calls) & (b.thread > 0)
                     _barrier(b, arrived, base + number * threads, leaves)
+
+
+def _counter(program: Expr, calls: Expr, thread: Expr) -> Expr:
+    """A thread's counters, in cache lines of their own."""
+    lines = (calls + 7) // 8
+    return _slot(program, Header.RECORDS) + (calls * Record.SIZE + thread * lines * 8) * 8
 
 
 def _barrier(b: Builder, arrived: Expr, everybody: Expr, leaves: Expr) -> None:
@@ -211,9 +223,9 @@ def _emit_launch(b: Builder) -> None:
     with b.when(b.task > 0):
         program = b.load_pointer(_slot(pool, PoolSlot.PROGRAM))
         b.store_i64(b.load_i64(_slot(program, Header.ARRIVED)), _slot(program, Header.BASE))
-        with b.loop(0, b.load_i64(_slot(program, Header.CALLS))) as i:
-            record = _slot(program, Header.RECORDS) + i * (8 * Record.SIZE)
-            b.store_i64(b.int(0), _slot(record, Record.COUNTER))
+        calls, threads = (b.load_i64(_slot(program, slot)) for slot in (Header.CALLS, Header.THREADS))
+        with b.loop(0, threads) as thread, b.loop(0, calls) as i:
+            b.store_i64(b.int(0), _counter(program, calls, thread) + i * 8)
     mutex, condition = (_slot(pool, s).value for s in (PoolSlot.MUTEX, PoolSlot.CONDITION))
     b.ir.call(_declare(b, "pthread_mutex_lock", I32, PTR), [mutex])
     _atomic_add(b, _slot(pool, PoolSlot.EPOCH), 1)
@@ -307,6 +319,6 @@ def _stop(shared: np.ndarray[Any, Any], workers: list[threading.Thread], owner: 
         thread.join()
 
 
-def program_slots(calls: int) -> int:
+def program_slots(calls: int, threads: int) -> int:
     """How many 64-bit slots a program of `calls` calls takes."""
-    return Header.RECORDS + Record.SIZE * calls
+    return Header.RECORDS + Record.SIZE * calls + threads * round_up(calls, 8)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import product
 
 import numpy as np
 
@@ -158,25 +159,34 @@ class Places:
         return len(self.table)
 
 
-def places(x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int) -> list[Places]:
-    """Panels of at most `widest` vectors over all images of y, strip by strip."""
+def places(
+    x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int, bands: int = 1
+) -> list[Places]:
+    """Panels of at most `widest` vectors over all images of y, strip by strip, each in `bands` of rows.
+
+    Panels below each other follow each other, for the processor foresees such rows. Threads have a band each:
+    what one writes in a layer it reads in the next.
+    """
     cut = strips(y.width, y.height, x.pitch * strides[0], lanes)
-    return [_places(strip, x, y, strides, widest, lanes) for strip in cut]
+    return [_places(strip, x, y, strides, widest, lanes, bands) for strip in cut]
 
 
-def _places(strip: Strip, x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int) -> Places:
+def _places(
+    strip: Strip, x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int, bands: int
+) -> Places:
     """The panels of a strip; those of fewer vectors come last."""
     down, across = strides
     share = lanes // strip.groups
     cut = Panels(strip.rows, widest)
     nv, end = cut.nv, strip.first + strip.width
     sizes = [nv] * cut.wide + [nv - 1] * (cut.count - cut.wide)
-    starts = np.cumsum([0, *sizes[:-1]])
+    runs = list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
+    band = -(-len(runs) // bands)
     panels: dict[int, list[list[tuple[int, int, int, int]]]] = {nv: [], nv - 1: []}
-    for image in range(y.images):
+    for image, first in product(range(y.images), range(0, len(runs), band)):
         for column in range(strip.first, end, share):
-            for start, size in zip(starts, sizes, strict=True):
-                rows = [int(start) + g * strip.rows for g in range(strip.groups)]
+            for start, size in runs[first : first + band]:
+                rows = [start + g * strip.rows for g in range(strip.groups)]
                 panels[size].append(
                     [
                         (

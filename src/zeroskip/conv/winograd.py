@@ -233,7 +233,12 @@ def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:
     for first in range(0, panels.count, together):
         count = min(together, panels.count - first)
         for slots, call in ((Read, read), (Multiply, multiply)):
-            own: dict[str, Argument] = {**shared, "FIRST": first, "TRANSFORMED": transformed}
+            own: dict[str, Argument] = {
+                **shared,
+                "FIRST": first,
+                "TOGETHER": count,
+                "TRANSFORMED": transformed,
+            }
             arguments = tuple(
                 own.get(slot.name, argument) for slot, argument in zip(slots, call.arguments, strict=True)
             )
@@ -263,7 +268,6 @@ def _read_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: Panel
         Read.CHANNELS: channels,
         Read.ROWS: tiles.rows,
         Read.WIDTHS: tiles.widths,
-        Read.RUNS: runs,
         Read.SHARE: share,
         Read.SCRATCH: Scratch(),
         Read.SCRATCH_STRIDE: scratch,
@@ -295,7 +299,6 @@ def _multiply_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: P
         Multiply.WEIGHT_BYTES: 4 * padded * channels,
         Multiply.PADDED: padded,
         Multiply.K: problem.K,
-        Multiply.RUNS: runs,
         Multiply.SHARE: share,
         Multiply.CHUNK: chunk,
         Multiply.BIAS: bias,

@@ -71,7 +71,7 @@ class Read(IntEnum):
     WIDTHS = auto()  # int32[vectors][G]: columns of these rows that may be read
     BLOCKS = auto()  # int32[blocks+1]: numbers of vectors
     FIRST = auto()  # the call's first block
-    RUNS = auto()  # tasks of a block
+    TOGETHER = auto()  # blocks of the call; tasks are its blocks for each run of channels
     SHARE = auto()  # channels per task
     TRANSFORMED = auto()  # float32[blocks of the call][alpha^2][CHANNELS][nv][LANES]
     BLOCK_BYTES = auto()  # of it
@@ -94,7 +94,7 @@ class Multiply(IntEnum):
     WEIGHT_BYTES = auto()  # from one of the alpha^2 to the next
     PADDED = auto()  # K rounded up to MR
     K = auto()
-    RUNS = auto()  # tasks of a block
+    TOGETHER = auto()  # as in `Read`: threads write different planes
     SHARE = auto()  # output channels per task, a multiple of CHUNK
     CHUNK = auto()  # output channels at a time, a multiple of MR
     BIAS = auto()
@@ -160,8 +160,8 @@ def _transform_output(b: Builder, tiling: Tiling, z: Sequence[Expr]) -> list[Exp
 
 def _emit_read(b: Builder, tiling: Tiling, nv: int) -> None:
     """A task transforms the tiles of a block for a run of input channels."""
-    runs = b.arg(Read.RUNS)
-    block, run = b.task // runs, b.task % runs
+    together = b.arg(Read.TOGETHER)
+    block, run = b.task % together, b.task // together
     first = run * b.arg(Read.SHARE)
     last = b.minimum(first + b.arg(Read.SHARE), b.arg(Read.CHANNELS))
     bounds = b.pointer(Read.BLOCKS) + (b.arg(Read.FIRST) + block) * 4
@@ -249,8 +249,8 @@ class _Multiply:
     def emit(self) -> None:
         """A task is a block of tiles and a run of output channels, a chunk of them after the other."""
         b, nv = self.b, self.shape.nv
-        runs, chunk = b.arg(Multiply.RUNS), b.arg(Multiply.CHUNK)
-        block, run = b.task // runs, b.task % runs
+        together, chunk = b.arg(Multiply.TOGETHER), b.arg(Multiply.CHUNK)
+        block, run = b.task % together, b.task // together
         bounds = b.pointer(Multiply.BLOCKS) + (b.arg(Multiply.FIRST) + block) * 4
         start, stop = b.load_i32(bounds), b.load_i32(bounds + 4)
         data = b.pointer(Multiply.TRANSFORMED) + block * b.arg(Multiply.BLOCK_BYTES)

@@ -19,10 +19,11 @@ class Program:
         addresses = load([call.kernel for call in calls], context.plan.target)
         self._keep: list[object] = [calls]
         self.patches: list[tuple[Array, int, int, int]] = []
-        self.slots = np.zeros(program_slots(len(calls)) + 8, np.int64)
+        size = program_slots(len(calls), context.plan.threads)
+        self.slots = np.zeros(size + 8, np.int64)
         # records are cache lines of their own
         start = -(self.slots.ctypes.data // 8) % 8
-        self.slots = self.slots[start : start + program_slots(len(calls))]
+        self.slots = self.slots[start : start + size]
         self.slots[Header.CALLS] = len(calls)
         barriers = 0
         for number, call in enumerate(calls):
