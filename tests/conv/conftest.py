@@ -231,6 +231,12 @@ class Chain:
         self.nodes.append(Node(op, tuple(inputs), (name,), attributes, name))
         return self.value(name, *shape)
 
+    def pool(self, name: str, x: str) -> str:
+        """The maxima of 2x2 pixels."""
+        window = {"kernel_shape": (2, 2), "strides": (2, 2), "pads": (0,) * 4, "dilations": (1, 1)}
+        n, c, h, w = self.shape(x)
+        return self.node("MaxPool", name, [x], (n, c, h // 2, w // 2), **window)
+
     def graph(self, *outputs: str) -> Graph:
         """The finished network."""
         return Graph("chain", tuple(self.nodes), tuple(self.inputs), outputs, self.values, self.constants)

@@ -86,6 +86,16 @@ def pool(draw, kit, chain, name):
     )
 
 
+def halve(draw, kit, chain, name):
+    """The pool that convolutions do themselves, if they can."""
+    x = draw(st.sampled_from([v for v in chain.values if v not in chain.constants]))
+    n, c, h, w = chain.shape(x)
+    if min(h, w) > 1:
+        chain.pool(name, x)
+    else:
+        chain.node("Relu", name, [x], (n, c, h, w))
+
+
 def add(draw, kit, chain, name):
     x = draw(st.sampled_from([v for v in chain.values if v not in chain.constants]))
     others = [v for v in chain.values if v not in chain.constants and chain.shape(v) == chain.shape(x)]
@@ -97,7 +107,7 @@ def activate(draw, kit, chain, name):
     chain.node("Relu", name, [x], chain.shape(x))
 
 
-STEPS = [convolve, convolve, convolve, convolve, concatenate, concatenate, pool, add, activate]
+STEPS = [*[convolve] * 4, *[concatenate] * 2, pool, *[halve] * 2, add, activate]
 
 
 @st.composite

@@ -51,8 +51,9 @@ class Algorithm:
     summing the products, for data of equal size. Those that are `in_place` read each residual right before
     they write that pixel, so that the two may be the same memory. `plain` ones read their input and write
     their output as plain arrays too, if such there are; the others know planes only. Those with `borders`
-    read the zeros around an image in its planes. `skips` says whose zeros save time: ``"weights"``,
-    ``"activations"`` or ``"both"``.
+    read the zeros around an image in its planes. Variants that `pools` write the maxima of a pooled layer; a
+    pool is to follow others. `skips` says whose zeros save time: ``"weights"``, ``"activations"`` or
+    ``"both"``.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Algorithm:
     in_place: bool = False
     plain: bool = False
     borders: bool = True
+    pools: Callable[[str], bool] = _none
     skips: str = ""
 
     def aligned(self, variant: str) -> bool:

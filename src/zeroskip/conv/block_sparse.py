@@ -53,5 +53,6 @@ ALGORITHM = Algorithm(
     _build,
     whole=lambda variant: parse_variant(variant).shifted,
     in_place=True,
+    pools=lambda variant: parse_variant(variant).shifted,
     skips="weights",
 )

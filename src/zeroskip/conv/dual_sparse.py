@@ -94,5 +94,6 @@ ALGORITHM = Algorithm(
     _build,
     shifted=False,
     in_place=True,
+    pools=lambda variant: True,
     skips="both",
 )

@@ -63,7 +63,7 @@ class Arg(IntEnum):
     CHANNELS = auto()  # K
     OUTPUT_PLANE = auto()  # bytes from one output plane to the next
     RESIDUAL_PLANE = auto()
-    PANELS = auto()  # panels of a plane, of which the first WIDE have NV vectors, the others NV-1
+    PANELS = auto()  # panels of a plane, of which the first WIDE have NV vectors, the others `Tile.less`
     WIDE = auto()
     PANELS_PER_TASK = auto()
     GROUPS = auto()  # tasks over output channels
@@ -96,6 +96,7 @@ class Tile:
     how many runs of rows a vector of a shifted panel holds (0: panels are read where they are), `stride` how
     many pixels of the input a pixel of such a panel stands for. Where panels are `even`, all of NV vectors,
     the code is half as long. With four `lists` a block is so many output channels, each with taps of its own.
+    Shifted panels may be `pooled`: the maximum of every 2x2 outputs is written.
     """
 
     mr: int
@@ -108,11 +109,13 @@ class Tile:
     stride: int = 1
     even: bool = False
     lists: int = 1
+    pooled: bool = False
 
     @property
     def name(self) -> str:
         """E.g. ``taps_8x3_residual_relu``."""
-        flags = ("_segmented" if self.segmented else "") + epilogue_tag(self.activation, self.residual)
+        flags = f"{'_segmented' if self.segmented else ''}{'_pooled' if self.pooled else ''}"
+        flags += epilogue_tag(self.activation, self.residual)
         shifted = f"_shifted{self.row_groups}by{self.stride}" if self.row_groups else ""
         unit = f"_unit{self.unit}" if self.unit else ""
         lists = f"{self.lists}of" if self.lists > 1 else ""
@@ -122,6 +125,11 @@ class Tile:
     def offset_bytes(self) -> int:
         """Bytes of an offset beside its weight (MR = 1)."""
         return 2 if self.unit else 4
+
+    @property
+    def less(self) -> int:
+        """Vectors of the panels that are not wide."""
+        return self.nv - (2 if self.pooled else 1)
 
     @property
     def rows(self) -> int:
@@ -150,7 +158,7 @@ class Emitter:
 
     def emit(self) -> None:
         """A task is some panels of pixels times a group of output-channel blocks."""
-        b, nv = self.b, self.tile.nv
+        b, nv, less = self.b, self.tile.nv, self.tile.less
         groups = b.arg(Arg.GROUPS)
         group = b.task % groups
         bounds = b.pointer(Arg.GROUP_BOUNDS) + group * 4
@@ -162,7 +170,7 @@ class Emitter:
             self.panel(panel, panel * nv, nv)
         if not self.tile.even:
             with b.loop(b.maximum(first, wide), last) as panel:
-                self.panel(panel, wide * nv + (panel - wide) * (nv - 1), nv - 1)
+                self.panel(panel, wide * nv + (panel - wide) * less, less)
         with b.when(last.equals(panels)):
             self.zero_borders(group)
 

@@ -25,7 +25,8 @@ class ConvProblem:
     N, C, H, W: input; w: float32 (K, C/groups, R, S); pads: top, left, bottom, right. Where `plain_input` or
     `plain_output` holds, that operand is an array (N, C, H, W) of the network's caller, not planes. A
     `rectified` input comes from a ReLU: many of its numbers are zero, and times hold for such inputs only.
-    Planes of a `bare` input have no room for the padding.
+    Planes of a `bare` input have no room for the padding. Of a `pooled` layer the maximum of every 2x2
+    outputs is wanted, of whole rows and columns of such.
     """
 
     N: int
@@ -44,6 +45,7 @@ class ConvProblem:
     plain_output: bool = False
     rectified: bool = False
     bare: bool = False
+    pooled: bool = False
 
     @property
     def K(self) -> int:  # noqa: N802
@@ -89,6 +91,11 @@ class ConvProblem:
         small = (self.H + min(rows, 1)) * (self.W + min(columns, 1))
         wide = (self.H + rows) * (self.W + columns) > ROOMY * small
         return self.bare or (wide and not self.strided)
+
+    @property
+    def cell(self) -> int:
+        """Rows and columns of outputs that one number is written for."""
+        return 2 if self.pooled else 1
 
     @property
     def misaligned(self) -> bool:
@@ -166,6 +173,7 @@ class ConvProblem:
         where = f"st{self.strides}p{self.pads}d{self.dilations}g{self.groups}".replace(" ", "")
         plain = f"{' from plain' if self.plain_input else ''}{' to plain' if self.plain_output else ''}"
         source = f"{' rectified' if self.rectified else ''}{' bare' if self.bare else ''}"
+        source += " pooled" if self.pooled else ""
         return f"{shape}{where}{'+' if self.residual else ''}{act}{plain}{source}"
 
     @cached_property

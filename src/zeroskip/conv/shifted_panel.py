@@ -56,24 +56,26 @@ class Strip:
 
 
 @cache
-def strips(width: int, height: int, pitch: int, lanes: int) -> tuple[Strip, ...]:
-    """The columns of the output in strips that leave few lanes empty."""
+def strips(width: int, height: int, pitch: int, lanes: int, cell: int = 1) -> tuple[Strip, ...]:
+    """The columns of the output in strips that leave few lanes empty; rows are multiples of `cell`."""
     whole = width // lanes * lanes
-    rest = _narrow_strips(whole, width - whole, height, pitch, lanes) if whole < width else ()
+    rest = _narrow_strips(whole, width - whole, height, pitch, lanes, cell) if whole < width else ()
     if whole and rest and rest[0].groups == 1:
         return (Strip(0, width, 1, height),)
     return (Strip(0, whole, 1, height), *rest) if whole else rest
 
 
-def _narrow_strips(first: int, width: int, height: int, pitch: int, lanes: int) -> tuple[Strip, ...]:
+def _narrow_strips(
+    first: int, width: int, height: int, pitch: int, lanes: int, cell: int
+) -> tuple[Strip, ...]:
     """Columns for less than a vector: in one strip, or in a filled one and what is then left."""
-    groups = row_groups(width, height, pitch, lanes)
-    one = (Strip(first, width, groups, -(-height // groups)),)
+    groups = row_groups(width, height // cell, cell * pitch, lanes)
+    one = (Strip(first, width, groups, cell * -(-height // cell // groups)),)
     share = 1 << width.bit_length() - 1
     if share == width:
         return one
-    filled = _narrow_strips(first, share, height, pitch, lanes)
-    two = (*filled, *_narrow_strips(first + share, width - share, height, pitch, lanes))
+    filled = _narrow_strips(first, share, height, pitch, lanes, cell)
+    two = (*filled, *_narrow_strips(first + share, width - share, height, pitch, lanes, cell))
     return min(one, two, key=lambda cut: sum(strip.rows + STRIP_COSTS for strip in cut))
 
 
@@ -148,7 +150,9 @@ _shifts = cache(Shifts)
 class Places:
     """Where the panels of a strip lie."""
 
-    table: Array  # int32[panels][row groups][4]: bytes to the first input and output pixel; rows, columns
+    table: (
+        Array  # int32[panels][row groups][4]: bytes to the first input and output pixel; rows, columns of y
+    )
     nv: int
     wide: int
     groups: int
@@ -160,29 +164,37 @@ class Places:
 
 
 def places(
-    x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int, bands: int = 1
+    x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int, bands: int = 1, cell: int = 1
 ) -> list[Places]:
     """Panels of at most `widest` vectors over all images of y, strip by strip, each in `bands` of rows.
 
     Panels below each other follow each other, for the processor foresees such rows. Threads have a band each:
-    what one writes in a layer it reads in the next.
+    what one writes in a layer it reads in the next. A pixel of y is a `cell` of so many rows and columns of
+    outputs: 2 of pooled layers.
     """
-    cut = strips(y.width, y.height, x.pitch * strides[0], lanes)
-    return [_places(strip, x, y, strides, widest, lanes, bands) for strip in cut]
+    cut = strips(cell * y.width, cell * y.height, x.pitch * strides[0], lanes, cell)
+    return [_places(strip, x, y, strides, widest, lanes, bands, cell) for strip in cut]
 
 
 def _places(
-    strip: Strip, x: Planar, y: Planar, strides: tuple[int, int], widest: int, lanes: int, bands: int
+    strip: Strip,
+    x: Planar,
+    y: Planar,
+    strides: tuple[int, int],
+    widest: int,
+    lanes: int,
+    bands: int,
+    cell: int,
 ) -> Places:
     """The panels of a strip; those of fewer vectors come last."""
     down, across = strides
     share = lanes // strip.groups
-    cut = Panels(strip.rows, widest)
+    cut = Panels(strip.rows, widest, cell)
     nv, end = cut.nv, strip.first + strip.width
-    sizes = [nv] * cut.wide + [nv - 1] * (cut.count - cut.wide)
+    sizes = [nv] * cut.wide + [nv - cell] * (cut.count - cut.wide)
     runs = list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
     band = -(-len(runs) // bands)
-    panels: dict[int, list[list[tuple[int, int, int, int]]]] = {nv: [], nv - 1: []}
+    panels: dict[int, list[list[tuple[int, int, int, int]]]] = {nv: [], nv - cell: []}
     for image, first in product(range(y.images), range(0, len(runs), band)):
         for column in range(strip.first, end, share):
             for start, size in runs[first : first + band]:
@@ -191,14 +203,14 @@ def _places(
                     [
                         (
                             4 * ((image * x.rows + row * down) * x.pitch + column * across),
-                            4 * ((image * y.rows + row) * y.pitch + column),
-                            min(size, y.height - row),
-                            min(share, end - column),
+                            4 * ((image * y.rows + row // cell) * y.pitch + column // cell),
+                            min(size, cell * y.height - row) // cell,
+                            min(share, end - column) // cell,
                         )
                         for row in rows
                     ]
                 )
-    table = np.array(panels[nv] + panels[nv - 1], np.int32)
+    table = np.array(panels[nv] + panels[nv - cell], np.int32)
     return Places(table, nv, len(panels[nv]), strip.groups)
 
 
@@ -225,7 +237,8 @@ class ShiftedEmitter(Emitter):
         # the pixels of group g are lanes from g*share on: count from where lane 0 would be
         back, stride = [4 * self.share * g for g in range(groups)], self.tile.stride
         self.sources = [self.input + (e[0] - skip * stride) for e, skip in zip(entries, back, strict=True)]
-        self.outputs = [entry[1] - skip for entry, skip in zip(entries, back, strict=True)]
+        cell = 2 if self.tile.pooled else 1
+        self.outputs = [entry[1] - skip // cell for entry, skip in zip(entries, back, strict=True)]
         self.entries = entries
         size = b.arg(Arg.CONV_GROUP)
         with b.loop(self.first_block // size, (self.last_block + size - 1) // size) as group:
@@ -285,27 +298,41 @@ class ShiftedEmitter(Emitter):
         b.store(pixels, to + v * b.vector_bytes, align=b.vector_bytes)
 
     def pixel_masks(self, nv: int) -> list[list[Expr]]:
-        """The lanes of each row group that are pixels, for each vector of the panel."""
-        b = self.b
-        if self.tile.row_groups == 1:
+        """The lanes of each row group that are pixels, for each vector to be stored."""
+        b, cell = self.b, 2 if self.tile.pooled else 1
+        if self.tile.row_groups == 1 and cell == 1:
             return [[b.lanes_below(self.entries[0][3])] * nv]
         masks = []
         for g, (_, _, rows, columns) in enumerate(self.entries):
-            first = self.share * g
-            ends = [b.select(rows > v, columns + first, first) for v in range(nv)]
+            first = self.share // cell * g
+            ends = [b.select(rows > v, columns + first, first) for v in range(nv // cell)]
             masks.append([b.lanes_between(first, end) for end in ends])
         return masks
 
     def store(self, k: Expr, row: list[Var], masks: list[list[Expr]]) -> None:
-        """Residual, activation, store of the pixels alone."""
-        b, pitch = self.b, self.b.arg(Arg.OUTPUT_PITCH)
+        """Residual, activation, store of the pixels alone; of pooled layers of the maxima."""
+        b, pitch, tile = self.b, self.b.arg(Arg.OUTPUT_PITCH), self.tile
+        values = self.maxima(row) if tile.pooled else [var.get() for var in row]
         for start, of_group in zip(self.outputs, masks, strict=True):
-            for v, (var, mask) in enumerate(zip(row, of_group, strict=True)):
-                at, y = start + pitch * v, var.get()
-                if self.tile.residual:
+            for v, (y, mask) in enumerate(zip(values, of_group, strict=True)):
+                at = start + pitch * v
+                if tile.residual:
                     y = y + b.load_masked(self.residual + k * self.residual_plane + at, mask)
-                y = activate(b, y, self.tile.activation)
+                y = activate(b, y, tile.activation)
                 b.store_masked(y, self.output + k * self.output_plane + at, mask)
+
+    def maxima(self, row: list[Var]) -> list[Expr]:
+        """Of every two rows and two columns, in the first half of the lanes.
+
+        The activation comes after them, for it grows with its argument. A NaN loses, as in a pool.
+        """
+        b, lanes = self.b, self.b.lanes
+        found = []
+        for above, below in zip(row[::2], row[1::2], strict=True):
+            y = b.maximum(below.get(), above.get())
+            left, right = (b.shuffle(y, y, range(side, 2 * lanes, 2)) for side in (0, 1))
+            found.append(b.maximum(right, left))
+        return found
 
     def zero_borders(self, group: Expr) -> None:
         """Nothing: `borders.zero_borders` did it, for panels here write only pixels."""

@@ -57,9 +57,11 @@ def plain_variants(
 
 def shifted_panels(problem: ConvProblem, widest: int, target: Target) -> list[Panels]:
     """The panels of a layer, if shifted, in the order of `strips`, images and columns side by side."""
-    pitch = (problem.W + problem.pads[1]) * problem.strides[0]
-    cut = strips(problem.Q, problem.P, pitch, target.lanes)
-    return [Panels(strip.rows, widest) for strip in cut for _ in range(problem.N * strip.side(target.lanes))]
+    pitch, cell = (problem.W + problem.pads[1]) * problem.strides[0], problem.cell
+    width, height = problem.Q // cell * cell, problem.P // cell * cell
+    cut = strips(width, height, pitch, target.lanes, cell)
+    sides = [(strip, problem.N * strip.side(target.lanes)) for strip in cut]
+    return [Panels(strip.rows, widest, cell) for strip, side in sides for _ in range(side)]
 
 
 def shifted_variants(
@@ -120,5 +122,6 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     loads = taps * (vectors * load + count * (mr + 1) * NEAR_LOAD)
     spill = problem.K * vectors * 2.0 * (segments - 1)
     start = START if variant.lists == 1 else LISTS_START
-    overhead = STORE * problem.K * vectors + start * blocks * count * segments
+    stored = vectors / problem.cell**2 if variant.shifted else vectors
+    overhead = STORE * problem.K * stored + start * blocks * count * segments
     return copies + max(multiply, loads) + EXPOSED * far * min(multiply, loads) + overhead + spill

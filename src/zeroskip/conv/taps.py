@@ -54,7 +54,7 @@ def sparse_calls(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Ca
 def shifted_taps(problem: ConvProblem, variant: Variant, site: Site) -> tuple[PackedTaps, list[Places]]:
     """The taps that are not zero, on shifted panels, and where these panels lie."""
     x, lanes = site.x.planar, site.target.lanes
-    strips = places(x, site.y.planar, problem.strides, variant.nv, lanes, site.threads)
+    strips = places(x, site.y.planar, problem.strides, variant.nv, lanes, site.threads, problem.cell)
     runs = max(split(problem, at.count, site.threads)[1] for at in strips)
     return pack_shifted(problem, variant, x, runs, max(at.nv for at in strips), lanes), strips
 
@@ -80,6 +80,7 @@ def tile_of(
         problem.strides[1] if at else 1,
         panels.wide == panels.count,
         variant.lists,
+        problem.pooled and at is not None,
     )
 
 

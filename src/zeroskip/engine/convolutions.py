@@ -13,8 +13,11 @@ from zeroskip.engine.network import Network
 from zeroskip.engine.plan import Candidate
 from zeroskip.graph.ir import Node
 from zeroskip.ops.copy import copy
+from zeroskip.ops.pool import Window, max_pool
 
 Allocate = Callable[[int], int]
+
+POOL = Window((2, 2), (2, 2))
 
 # Masking what windows read beside an image costs a depthwise layer of 14x14 pixels some time; others gain
 # only where their planes shrink by so much.
@@ -26,8 +29,9 @@ class ConvSite:
     """A convolution in its network: the problem and its operands, as planes or plain, where they are.
 
     `planes` are the layouts of input and output as planes with room for the padding, `split` that of the
-    input split by strides. So many calls come `before` the algorithm's own in its step: they bring its
-    operands into these layouts.
+    input split by strides. Of a pooled layer `y` are the maxima, `unpooled` is the layout of what they are
+    of. So many calls come `before` the algorithm's own in its step: they bring its operands into these
+    layouts.
     """
 
     problem: ConvProblem
@@ -39,6 +43,7 @@ class ConvSite:
     target: Target
     threads: int
     before: int = 0
+    unpooled: Planar | None = None
 
     def calls(
         self, algorithm: Algorithm, variant: str, allocate: Allocate, planes: Allocate | None = None
@@ -59,9 +64,11 @@ class ConvSite:
         elif convert_x:
             x = Operand(planes(self.planes[0].bytes), self.planes[0])
             before.append(self._copy(self.x, x))
-        if convert_y:
-            y = Operand(planes(self.planes[1].bytes), self.planes[1])
-            after.append(self._copy(y, self.y))
+        pooled = self.unpooled is not None and not algorithm.pools(variant)
+        if convert_y or pooled:
+            own = self.planes[1] if convert_y or self.unpooled is None else self.unpooled
+            y = Operand(planes(own.bytes), own)
+            after.append(self._pool(y, self.y) if pooled else self._copy(y, self.y))
         if residual is not None and ((self.in_place and not algorithm.in_place) or y is not self.y):
             source, layout = residual, residual.layout if y is self.y else self.planes[1]
             residual = Operand(allocate(layout.bytes), layout)
@@ -71,6 +78,9 @@ class ConvSite:
 
     def _copy(self, x: Operand, y: Operand) -> Call:
         return copy(x, y, target=self.target, threads=self.threads)
+
+    def _pool(self, x: Operand, y: Operand) -> Call:
+        return max_pool(x, y, POOL, target=self.target, threads=self.threads)
 
     @property
     def in_place(self) -> bool:
@@ -119,6 +129,7 @@ def _problem(network: Network, node: Node) -> ConvProblem:
         network.written_in_place(node.outputs[0]) and not node.input(3),
         network.rectified(node.inputs[0]),
         _better_bare(network, node, max(pads[1], pads[3])),
+        network.pool_after(node) is not None,
     )  # fmt: skip
 
 
@@ -193,7 +204,8 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
     elif problem.plain_output:
         y = network.result(node.outputs[0])
     else:
-        y = network.output(node.outputs[0])
+        pool = network.pool_after(node)
+        y = network.output(pool.outputs[0] if pool else node.outputs[0])
     own = _own_key(node) if problem.apart else None
     site = ConvSite(
         problem,
@@ -205,6 +217,7 @@ def lower(network: Network, node: Node, choose: Chooser) -> None:
         network.target,
         network.threads,
         network.emitted,
+        network.planar_layout(node.outputs[0]) if problem.pooled else None,
     )
     choice = choose(node.name or node.outputs[0], site)
     algorithm = ALGORITHMS[choice.algorithm]
@@ -223,4 +236,5 @@ def summary(p: ConvProblem) -> str:
     """The layer in a few words, e.g. ``64x56x56 -> 64, 3x3, 10 % dense``."""
     stride = f"/{p.strides[0]}" if p.strided else ""
     group = f", {p.groups} groups" if p.groups > 1 else ""
-    return f"{p.C}x{p.H}x{p.W} -> {p.K}, {p.R}x{p.S}{stride}{group}, {100 * p.density:.0f} % dense"
+    pool = ", max of 2x2" if p.pooled else ""
+    return f"{p.C}x{p.H}x{p.W} -> {p.K}, {p.R}x{p.S}{stride}{group}{pool}, {100 * p.density:.0f} % dense"

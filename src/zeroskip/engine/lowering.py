@@ -35,8 +35,12 @@ def lower(network: Network, choose: Chooser, forced: bool = False, release: bool
     _decide_layouts(network, rows)
     _place_concatenations(network, rows)
     object_inputs = _bind_inputs(network)
+    convolved = [node for node in graph.nodes if rows[id(node)] is _CONV]
+    pooled = {id(network.pool_after(node)) for node in convolved}  # these are done with their convolution
     for node in graph.nodes:
         row = rows[id(node)]
+        if id(node) in pooled:
+            continue
         if row is _CONV:
             convolutions.lower(network, node, choose)
         elif row is not None:

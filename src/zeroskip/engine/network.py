@@ -23,6 +23,8 @@ from zeroskip.ops.copy import copy
 
 FLOAT32 = np.dtype(np.float32)
 LARGEST_BUFFER = 2**31 - 2**20  # offsets between planes are 32-bit
+GROWING = frozenset(["Relu", "Clip"])
+"""Activations that may as well follow a maximum."""
 
 
 @dataclass(eq=False)
@@ -93,6 +95,21 @@ class Network:
                 else node.op == "Relu" or (node.op == "Conv" and rectifies(node.attr("activation")))
             )
         return self._rectified[value]
+
+    def pool_after(self, node: Node) -> Node | None:
+        """The pool of 2x2 pixels that alone reads a convolution's output, where the two are one step."""
+        y, activation = node.outputs[0], node.attr("activation")
+        readers = self.consumers[y]
+        if node.input(3) or y in self.graph.outputs or (activation and activation[0] not in GROWING):
+            return None
+        if len(readers) != 1 or readers[0].op != "MaxPool" or len(readers[0].outputs) != 1:
+            return None
+        (pool,) = readers
+        whole = [tuple(pool.attr(key)) for key in ("kernel_shape", "strides", "dilations", "pads")]
+        if whole != [(2, 2), (2, 2), (1, 1), (0, 0, 0, 0)]:
+            return None
+        rows, columns = self.shape(pool.outputs[0])[2:]
+        return pool if (rows, columns) == tuple(size // 2 for size in self.shape(y)[2:]) and rows else None
 
     @cached_property
     def producers(self) -> dict[str, Node]:

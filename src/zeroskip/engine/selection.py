@@ -20,6 +20,8 @@ PREDICTED = "predicted"
 # Cycles a float between plain arrays and planes (64x56x56 in and 64x54x54 out take 64 us), and a float of
 # planes split by strides (of 64x112x112 and 256x56x56, from the last cache).
 CONVERSION, SPLIT = 0.7, 0.6
+# And a float that a pool of 2x2 pixels reads.
+POOLED = 0.6
 # What guesses zeros among the activations is taken unmeasured where it is predicted faster by this factor:
 # some networks have fewer.
 GUESSED = 1.1
@@ -154,15 +156,18 @@ def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> 
 
 
 def _preparation(row: Algorithm, variant: str, problem: ConvProblem) -> float:
-    """Cycles to bring operands into the planes that a variant reads and writes, or back."""
+    """Cycles to bring operands into the planes that a variant reads and writes, or back; and to pool."""
     convert_x, convert_y = row.converts(problem, variant)
     cycles = 0.0
     if problem.strided and row.aligned(variant):
         cycles += SPLIT * problem.N * problem.C * len(problem.phases) * prod(problem.split_size)
     elif convert_x:
         cycles += CONVERSION * problem.N * problem.C * problem.H * problem.W
-    if convert_y:
-        cycles += CONVERSION * problem.N * problem.K * problem.P * problem.Q
+    outputs = problem.N * problem.K * problem.P * problem.Q
+    if problem.pooled and not row.pools(variant):
+        cycles += POOLED * outputs
+    elif convert_y:
+        cycles += CONVERSION * outputs
     return cycles
 
 
