@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def compare(
     threads: int = 1,
     seconds: float = 5.0,
     rivals: Sequence[str] | None = None,
+    pythons: Mapping[str, str] | None = None,
     target: str = "host",
 ) -> dict[str, Any]:
     """Times of a tuned session and of the rivals installed here, in turns, answers compared first.
@@ -38,7 +39,9 @@ def compare(
         sessions.append(tuned(graph, inputs, threads, target))
         return lambda x: sessions[0].run(None, {graph.inputs[0]: x})[0]
 
-    found = benchmark(path, graph, inputs, ours, threads=threads, seconds=seconds, rivals=rivals)
+    found = benchmark(
+        path, graph, inputs, ours, threads=threads, seconds=seconds, rivals=rivals, pythons=pythons
+    )
     return row(found, graph, sessions[0]) | ({} if target == "host" else {"target": target})
 
 

@@ -2,10 +2,12 @@
 
     python benchmarks/rivals.py --models FOLDER_OR_FILE... [--batch 1 16] [--threads 1 2] [--rival NAME...]
     python benchmarks/rivals.py --networks resnet50.s90 mobilenetv1.s90 --batch 1 16
+    python benchmarks/rivals.py --networks resnet50.s90 --python deepsparse=ENVIRONMENT/bin/python
 
-Pinned to as many processors as there are threads; runtimes take turns in one process; medians; answers
-compared with onnxruntime's first, and no time is given to a runtime whose answers differ. Writes JSON: by
-default results/rivals.json; with --add, what that holds of other networks, batches and threads stays.
+Pinned to as many processors as there are threads; runtimes take turns, in this process or, where they need
+an environment of their own, in that; medians; answers compared with onnxruntime's first, and no time is given
+to a runtime whose answers differ. Writes JSON: by default results/rivals.json; with --add, what that holds of
+other networks, batches and threads stays.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import networks
 import results
 from comparison import compare, line
 from zeroskip.bench import RIVALS
+from zeroskip.bench.elsewhere import pythons_of
 
 
 def added(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -49,6 +52,9 @@ def main() -> int:
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--seconds", type=float, default=5.0, help="spent on each runtime")
     parser.add_argument("--rival", nargs="+", choices=[rival.name for rival in RIVALS], help="only these")
+    parser.add_argument(
+        "--python", nargs="+", default=[], metavar="NAME=PATH", help="another Python, which has this rival"
+    )
     parser.add_argument("--add", action="store_true", help="keep the other comparisons that --out holds")
     parser.add_argument("--target", default="host", help="what zeroskip compiles for, e.g. x86-64-v3")
     options = parser.parse_args()
@@ -67,6 +73,7 @@ def main() -> int:
                             threads=threads,
                             seconds=options.seconds,
                             rivals=options.rival,
+                            pythons=pythons_of(options.python),
                             target=options.target,
                         )
                     )

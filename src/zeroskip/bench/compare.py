@@ -6,6 +6,7 @@ import math
 import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import zeroskip
 from zeroskip.bench import timing
 from zeroskip.bench.agreement import difference, tolerance
+from zeroskip.bench.elsewhere import Elsewhere
 from zeroskip.bench.machine import cpu_name
 from zeroskip.bench.rivals import RIVALS, Call
 from zeroskip.errors import InputError
@@ -93,6 +95,7 @@ def benchmark(
     threads: int = 1,
     seconds: float = 2.0,
     rivals: Sequence[str] | None = None,
+    pythons: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
     """Time zeroskip and every rival installed here on one model.
@@ -105,34 +108,44 @@ def benchmark(
         threads: for each contender; the process is pinned to as many processors.
         seconds: spent on each contender.
         rivals: names to compare with; None means all.
+        pythons: executables of other Pythons that have a rival installed, by its name.
         progress: called with finished and all turns.
 
     Raises:
-        InputError: an unknown rival, or more threads than processors.
+        InputError: an unknown rival, more threads than processors, or a Python that cannot be run.
         ModelError: the network cannot be opened.
     """
     names = [r.name for r in RIVALS]
-    if unknown := sorted(set(rivals or ()) - set(names)):
+    elsewhere = pythons or {}
+    if unknown := sorted({*(rivals or ()), *elsewhere} - set(names)):
         raise InputError(f"no rival is named {unknown[0]!r}; known: {', '.join(names)}")
-    with timing.pinned(threads):
+    with timing.pinned(threads), ExitStack() as opened:
         calls: dict[str, Call] = {OURS: open_ours()}
         found = {OURS: Contender(OURS, zeroskip.__version__)}
         for rival in (r for r in RIVALS if rivals is None or r.name in rivals):
-            reason = rival.refuses(model)
-            found[rival.name] = Contender(rival.name, rival.version(), reason)
-            if not reason:
-                try:
-                    calls[rival.name] = rival.open(model, inputs, threads)
-                    calls[rival.name](inputs)
-                except Exception as error:  # a rival's own trouble must not end the comparison
-                    calls.pop(rival.name, None)
-                    found[rival.name] = replace(
-                        found[rival.name], reason=f"failed: {' '.join(str(error).split())}"
-                    )
+            name, version, reason = rival.name, "", ""
+            try:
+                if name in elsewhere:
+                    other = Elsewhere(elsewhere[name], rival, model, inputs, threads)
+                    opened.callback(other.close)
+                    calls[name], version = other, other.version
+                elif not (reason := rival.refuses(model)):
+                    call = rival.open(model, inputs, threads)
+                    call(inputs)
+                    calls[name] = call
+            except InputError:
+                raise
+            except Exception as error:  # a rival's own trouble must not end the comparison
+                reason = f"failed: {' '.join(str(error).split())}"
+            found[name] = Contender(name, version or rival.version(), reason)
         reference, expected = _reference(graph, inputs, calls)
         bound = tolerance(graph)
         found = _compared(found, calls, inputs, expected, bound)
-        agreeing = {n: partial(calls[n], inputs) for n in calls if not found[n].reason}
+        agreeing: dict[str, Callable[[], object] | timing.Timed] = {
+            name: call if isinstance(call, Elsewhere) else partial(call, inputs)
+            for name, call in calls.items()
+            if not found[name].reason
+        }
         times = timing.measure(agreeing, seconds=seconds, progress=progress)
     rows = tuple(replace(c, latency=times.get(c.name)) for c in found.values())
     return Benchmark(model.name, inputs.shape, threads, reference, bound, rows, cpu_name())

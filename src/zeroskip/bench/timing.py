@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
 
+from zeroskip.bench.worker import turn
 from zeroskip.errors import InputError
 
 
@@ -33,8 +35,16 @@ class Latency:
         return asdict(self)
 
 
+@runtime_checkable
+class Timed(Protocol):
+    """A contender that times itself."""
+
+    def turn(self, seconds: float, warm_up: int) -> list[float]:
+        """Seconds of calls that take about so long together, after some that do not count."""
+
+
 def measure(
-    contenders: Mapping[str, Callable[[], object]],
+    contenders: Mapping[str, Callable[[], object] | Timed],
     *,
     seconds: float = 2.0,
     rounds: int = 5,
@@ -46,7 +56,7 @@ def measure(
     Slow drifts of the machine (heat, neighbours) then hit all alike.
 
     Args:
-        contenders: name to a call without arguments.
+        contenders: name to a call without arguments, or to what times itself.
         seconds: time to spend on each contender, warm-up aside.
         rounds: turns that each contender gets.
         warm_up: untimed calls at the start of each turn; they refill the caches that others emptied.
@@ -56,30 +66,14 @@ def measure(
     ['a', 'b']
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    take = {n: c.turn if isinstance(c, Timed) else partial(turn, c) for n, c in contenders.items()}
     turns = rounds * len(contenders)
-    for turn in range(turns):
-        name = list(contenders)[turn % len(contenders)]
-        times[name] += _turn(contenders[name], seconds / rounds, warm_up)
+    for number in range(turns):
+        name = list(contenders)[number % len(contenders)]
+        times[name] += take[name](seconds / rounds, warm_up)
         if progress is not None:
-            progress(turn + 1, turns)
+            progress(number + 1, turns)
     return {name: _summary(t) for name, t in times.items()}
-
-
-def _turn(call: Callable[[], object], seconds: float, warm_up: int) -> list[float]:
-    """Times of at least two calls; a call slower than the whole turn needs no longer warm-up."""
-    now = time.perf_counter
-    for _ in range(warm_up):
-        start = now()
-        call()
-        if now() - start > seconds:
-            break
-    times: list[float] = []
-    end = now() + seconds
-    while len(times) < 2 or now() < end:
-        start = now()
-        call()
-        times.append(now() - start)
-    return times
 
 
 def _summary(times: list[float]) -> Latency:

@@ -36,6 +36,14 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="Compare with this runtime only; repeatable.", show_default=False),
     ] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Another Python, which has this runtime; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     algorithm: Algorithm = "auto",
     target: Target = "host",
     tune: Tune = True,
@@ -53,6 +61,7 @@ def run(
     runtimes take turns, medians count.
     """
     from zeroskip.bench import benchmark, pinned
+    from zeroskip.bench.elsewhere import pythons_of
     from zeroskip.bench.profile import profile as measure_profile
     from zeroskip.bench.rivals import Call
     from zeroskip.cli.sessions import open_session
@@ -77,6 +86,14 @@ def run(
         return Result(times.to_dict(), (profile_table(times),))
     with progress("measuring") as bar:
         found = benchmark(
-            model, graph, inputs, ours, threads=threads, seconds=seconds, rivals=rival, progress=bar
+            model,
+            graph,
+            inputs,
+            ours,
+            threads=threads,
+            seconds=seconds,
+            rivals=rival,
+            pythons=pythons_of(python or ()),
+            progress=bar,
         )
     return Result(found.to_dict(), (latency_table(found),))
