@@ -53,10 +53,16 @@ def command(arguments: list[str]) -> str:
 
     >>> command(["/home/me/zeroskip/benchmarks/must.py", "--models", "/data/nets", "--seconds", "5"])
     'python benchmarks/must.py --models nets --seconds 5'
+    >>> command(["rivals.py", "--python", "deepsparse=/home/me/environment/bin/python"])
+    'python benchmarks/rivals.py --python deepsparse=python'
     """
     script, *rest = arguments
-    shown = [Path(a).name if os.sep in a else a for a in rest]
-    return " ".join(["python", f"benchmarks/{Path(script).name}", *shown])
+    return " ".join(["python", f"benchmarks/{Path(script).name}", *map(_short, rest)])
+
+
+def _short(argument: str) -> str:
+    name, equals, path = argument.rpartition("=")
+    return f"{name}{equals}{Path(path).name}" if os.sep in path else argument
 
 
 def machine() -> dict[str, Any]:
