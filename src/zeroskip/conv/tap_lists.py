@@ -153,7 +153,8 @@ def _side_by_side(
     # the taps of a row stand a group apart
     start = (firsts[:, :, None] * GROUP + np.arange(GROUP)).reshape(-1)
     size = sizes.reshape(-1)
-    at = np.repeat(start - GROUP * (np.cumsum(size) - size), size) + GROUP * np.arange(len(values))
+    before = (start - GROUP * (np.cumsum(size) - size)).astype(np.int32)
+    at = np.repeat(before, size) + GROUP * np.arange(len(values), dtype=np.int32)
     flat_weights[at], flat_places[at] = values, near
     missing = np.repeat(longest, GROUP) - size
     short = np.flatnonzero((size > 0) & (missing > 0))
@@ -223,7 +224,7 @@ def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: Array, runs:
     """
     w = blocked(problem, variant.mr)
     groups, per_group, mr, width = w.shape
-    there = (w[:, :, 0] != 0 if mr == 1 else w.any(axis=2)).reshape(-1, width)
+    there = (problem.there if mr == 1 else w.any(axis=2)).reshape(-1, width)
     numbers = np.arange(len(there))
     # a block's taps in a segment follow each other among all that are there
     found = np.flatnonzero(there).astype(np.int32 if there.size < 2**31 else np.int64)
