@@ -120,7 +120,7 @@ class ConvProblem:
     @cached_property
     def _counts(self) -> tuple[int, int]:
         """Weights that are not zero, and taps that an output channel and the one before it both have."""
-        there = (self.w != 0).reshape(self.K, -1)  # not kept: all layers are counted before the first is packed
+        there = (self.w != 0).reshape(self.K, -1)  # kept nowhere: all layers are counted first
         return int(np.count_nonzero(there)), int(np.count_nonzero(there[1:] & there[:-1]))
 
     @property
