@@ -110,7 +110,7 @@ class ConvProblem:
     @cached_property
     def there(self) -> Array:
         """Which weights are not zero."""
-        return self.w != 0
+        return np.not_equal(self.w, 0)
 
     @property
     def nonzeros(self) -> int:
@@ -120,7 +120,7 @@ class ConvProblem:
     @cached_property
     def _counts(self) -> tuple[int, int]:
         """Weights that are not zero, and taps that an output channel and the one before it both have."""
-        there = (self.w != 0).reshape(self.K, -1)  # kept nowhere: all layers are counted first
+        there = np.not_equal(self.w, 0).reshape(self.K, -1)  # kept nowhere: all layers are counted first
         return int(np.count_nonzero(there)), int(np.count_nonzero(there[1:] & there[:-1]))
 
     @property
