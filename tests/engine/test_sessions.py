@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -132,15 +133,35 @@ def test_all_processors(networks):
     assert session.plan.threads == len(os.sched_getaffinity(0))
 
 
-def test_a_session_that_goes_takes_its_workers_along(networks):
+@pytest.fixture
+def uncollected():
+    """No search for dead objects that refer to each other."""
     gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("options", [SessionOptions(), SessionOptions(tune=True), SessionOptions(threads=2)])
+def test_a_session_goes_with_its_last_user(networks, classifier, monkeypatch, uncollected, options):
+    """Its plans, of tens of megabytes each, with it."""
+    monkeypatch.setattr("zeroskip.engine.batches.SECOND_CACHE", 1)
+    session = InferenceSession(classifier, options)
+    plans = []
+    for count in (1, 7):
+        session.run(None, {"x": np.ones((count, 3, 12, 12), np.float32)})
+        plans.append(weakref.ref(session.plan))
+    del session
+    assert [plan() for plan in plans] == [None, None]
+
+
+def test_a_session_that_goes_takes_its_workers_along(networks, uncollected):
     before = len(workers())
     sessions = [InferenceSession(networks.small(), SessionOptions(threads=3)) for _ in range(3)]
     for session in sessions:
         session.run(None, {"x": picture()})
     assert len(workers()) == before + 6
     del session, sessions
-    gc.collect()
     for _ in range(100):
         if len(workers()) == before:
             break

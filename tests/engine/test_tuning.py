@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from zeroskip.codegen import compile as compilation
+from zeroskip.conv import ALGORITHMS
 from zeroskip.engine import InferenceSession, SessionOptions
 from zeroskip.engine.plan import Candidate
 from zeroskip.engine.selection import contender
@@ -48,8 +49,10 @@ def answer(networks):
 
 
 def rows(cache):
+    """What was measured."""
     with closing(sqlite3.connect(cache / "tuning.sqlite")) as connection:
-        return dict(connection.execute("SELECT key, candidates FROM choices").fetchall())
+        found = connection.execute("SELECT key, candidates FROM choices WHERE key NOT LIKE '% predicted|%'")
+        return dict(found.fetchall())
 
 
 def convolutions(session):
@@ -70,6 +73,24 @@ def test_measured_once_and_remembered(cache, networks):
     for session in (again, untuned):
         for step, before in zip(convolutions(session), convolutions(first)):
             assert (step.algorithm, step.variant, step.how) == (before.algorithm, before.variant, "measured")
+
+
+def test_predicted_once_and_remembered(cache, networks, monkeypatch):
+    first = InferenceSession(networks.small())
+    with monkeypatch.context() as patch:
+        patch.setattr("zeroskip.engine.selection.predict", lambda *layer: pytest.fail("predicted again"))
+        again = InferenceSession(networks.small())
+    for before, step in zip(convolutions(first), convolutions(again), strict=True):
+        assert (step.algorithm, step.variant, step.how) == (before.algorithm, before.variant, "predicted")
+        assert step.candidates == before.candidates
+
+
+def test_predictions_of_other_algorithms_are_not_remembered(cache, networks, monkeypatch):
+    InferenceSession(networks.small())
+    few = {name: ALGORITHMS[name] for name in ("direct", "im2col")}
+    monkeypatch.setattr("zeroskip.engine.selection.ALGORITHMS", few)
+    for step in convolutions(InferenceSession(networks.small())):
+        assert {candidate.algorithm for candidate in step.candidates} == set(few)
 
 
 def test_the_fastest_is_chosen(cache, networks):
@@ -315,6 +336,7 @@ PROCESS = """
 import sys, warnings
 warnings.simplefilter("error")
 import numpy as np
+from zeroskip.conv import ALGORITHMS
 from zeroskip.engine import InferenceSession, SessionOptions
 x = {"x": np.ones((1, 3, 12, 12), np.float32)}
 for threads in (1, 2):

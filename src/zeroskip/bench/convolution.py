@@ -85,7 +85,7 @@ def time_convolution(
     again = replace(layer, candidates=(best,))
     while time.perf_counter() < end:
         best = min(best, _tune(plan, again, feeds, pool), key=microseconds)
-    selector.known = {layer.key.text: (best,)}
+    selector.known = {layer.key: (best,)}
     chosen = lower(network.anew(), selector.choose, True)
     context = Context(chosen)
     outputs = context.fresh_outputs()

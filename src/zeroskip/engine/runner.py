@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -136,7 +136,8 @@ class Runner:
         check_size(network, limit)
         selector = Selector(self.target, self.threads, self.options.algorithm, self.options.prefer)
         problems = problems_of(network, self.forced)
-        selector.known = store.read(selector.key(problem) for problem in problems)
+        keys = [selector.key(problem) for problem in problems]
+        selector.known, selector.predicted = store.read(keys), store.read(map(store.predicted, keys))
         tune = self.options.tune and not all(selector.measured(p) for p in problems)
         del problems  # what stays in memory of each layer is the form that its algorithm reads
 
@@ -149,6 +150,7 @@ class Runner:
         try:
             with uncollected(), short_turns:
                 plan = lower(network, choose, self.forced, release=not tune)
+            store.write(selector.fresh)
             size = plan.arena_bytes + plan.workspace_bytes
             if limit is not None and size > limit:
                 raise _too_large(size)
@@ -164,12 +166,12 @@ class Runner:
             raise ModelError(f"{name} does not fit into memory: {error}") from error
         return plan
 
-    def _tune(self, plan: Plan, selector: Selector, inputs: Mapping[str, Array]) -> dict[str, Any]:
+    def _tune(self, plan: Plan, selector: Selector, inputs: Mapping[str, Array]) -> store.Remembered:
         """Measure what is not known, and remember it; what an earlier tuning measured need not be again."""
         layers = {layer.key: layer for layer in selector.layers}
         partial = store.read(map(store.unfinished, layers))
         measured = {
-            key: selector.current(partial.get(store.unfinished(key).text, ()), layer.site.problem)
+            key: selector.current(partial.get(store.unfinished(key), ()), layer.site.problem)
             for key, layer in layers.items()
         }
         tuner = Tuner(Context(plan), inputs, self.pool, selector.layers, measured)
@@ -179,7 +181,7 @@ class Runner:
             done = {store.unfinished(key): () for key in tuner.found}
             todo = {store.unfinished(key): times for key, times in tuner.unfinished.items()}
             store.write({**tuner.found, **done, **todo})
-        return {key.text: candidates for key, candidates in tuner.found.items()}
+        return tuner.found
 
     def _calibration(self, graph: Graph) -> dict[str, Array]:
         """What to measure on: the arrays given for it, or random numbers."""

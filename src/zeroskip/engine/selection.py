@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
 
 from zeroskip.codegen import Target
 from zeroskip.conv import ALGORITHMS, Algorithm, ConvProblem, find
+from zeroskip.conv.preparation import preparation
 from zeroskip.engine import store
 from zeroskip.engine.convolutions import Choice, ConvSite
 from zeroskip.engine.plan import Candidate
@@ -17,11 +17,6 @@ from zeroskip.errors import AlgorithmError
 HOPELESS = 2.0
 MEASURED_AT_MOST = 10
 PREDICTED = "predicted"
-# Cycles a float between plain arrays and planes (64x56x56 in and 64x54x54 out take 64 us), and a float of
-# planes split by strides (of 64x112x112 and 256x56x56, from the last cache).
-CONVERSION, SPLIT = 0.7, 0.6
-# And a float that a pool of 2x2 pixels reads.
-POOLED = 0.6
 # What guesses zeros among the activations is taken unmeasured where it is predicted faster by this factor:
 # some networks have fewer.
 GUESSED = 1.1
@@ -48,16 +43,18 @@ class Layer:
 class Selector:
     """Answers the lowering's question; knows what was measured, now or before.
 
-    `algorithm` is forced on every layer, `prefer` on those it accepts, unless they are ``"auto"``.
+    `algorithm` is forced on every layer, `prefer` on those it accepts, unless they are ``"auto"``. What
+    earlier sessions `predicted` is taken as it is; `fresh` is what this one did.
     """
 
     target: Target
     threads: int
     algorithm: str
     prefer: str = "auto"
-    known: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    known: store.Remembered = field(default_factory=dict)
+    predicted: store.Remembered = field(default_factory=dict)
+    fresh: store.Remembered = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
-    _predicted: dict[store.LayerKey, tuple[Candidate, ...]] = field(default_factory=dict)
     _kernels: set[tuple[str, bool, str]] = field(default_factory=set)
 
     def key(self, problem: ConvProblem) -> store.LayerKey:
@@ -76,7 +73,7 @@ class Selector:
 
     def measured(self, problem: ConvProblem) -> list[Candidate]:
         """What the store knows of this convolution."""
-        return self.current(self.known.get(self.key(problem).text, ()), problem)
+        return self.current(self.known.get(self.key(problem), ()), problem)
 
     def current(self, entries: Sequence[Candidate], problem: ConvProblem) -> list[Candidate]:
         """The measured ones among remembered candidates that are still variants of an algorithm."""
@@ -98,9 +95,7 @@ class Selector:
             best = min(measured, key=microseconds)
             candidates = tuple(sorted(measured, key=microseconds)) + refusals(rows, site.problem, self.target)
             return Choice(best.algorithm, best.variant, "measured", candidates)
-        if key not in self._predicted:  # layers that share what is measured share what is predicted
-            self._predicted[key] = predict(rows, site.problem, self.target)
-        candidates = self._predicted[key]
+        candidates = self._candidates(rows, store.predicted(key), site.problem)
         possible = [c for c in candidates if not c.reason]
         if not possible:
             reasons = "; ".join(f"{c.algorithm}: {c.reason}" for c in candidates)
@@ -109,6 +104,15 @@ class Selector:
         first = min(possible if site.problem.rectified else _certain(possible), key=self._cost)
         self._kernels.add(_kernel(first))
         return Choice(first.algorithm, first.variant, PREDICTED, candidates)
+
+    def _candidates(
+        self, rows: Sequence[Algorithm], key: store.LayerKey, problem: ConvProblem
+    ) -> tuple[Candidate, ...]:
+        """What is predicted of a layer: layers that share what is measured share that too."""
+        found = self.fresh.get(key) or self.predicted.get(key, ())
+        if {candidate.algorithm for candidate in found} != {row.name for row in rows}:
+            found = self.fresh[key] = predict(rows, problem, self.target)
+        return found
 
     def _cost(self, candidate: Candidate) -> float:
         factor = 1.0 if _kernel(candidate) in self._kernels else ANOTHER_KERNEL
@@ -146,29 +150,13 @@ def predict(rows: Sequence[Algorithm], problem: ConvProblem, target: Target) -> 
         Candidate(
             row.name,
             variant,
-            predicted_cycles=row.cycles(problem, variant, target) + _preparation(row, variant, problem),
+            predicted_cycles=row.cycles(problem, variant, target) + preparation(row, variant, problem),
         )
         for row in rows
         if row.name not in names
         for variant in row.variants(problem, target)
     ]
     return (*possible, *refused)
-
-
-def _preparation(row: Algorithm, variant: str, problem: ConvProblem) -> float:
-    """Cycles to bring operands into the planes that a variant reads and writes, or back; and to pool."""
-    convert_x, convert_y = row.converts(problem, variant)
-    cycles = 0.0
-    if problem.strided and row.aligned(variant):
-        cycles += SPLIT * problem.N * problem.C * len(problem.phases) * prod(problem.split_size)
-    elif convert_x:
-        cycles += CONVERSION * problem.N * problem.C * problem.H * problem.W
-    outputs = problem.N * problem.K * problem.P * problem.Q
-    if problem.pooled and not row.pools(variant):
-        cycles += POOLED * outputs
-    elif convert_y:
-        cycles += CONVERSION * outputs
-    return cycles
 
 
 def worth_measuring(candidates: tuple[Candidate, ...]) -> list[Candidate]:

@@ -121,7 +121,7 @@ class InferenceSession:
     @property
     def graph(self) -> Graph:
         """The network as it was given or is in its file, which is read again: its weights are not kept."""
-        return self._source if isinstance(self._source, Graph) else self._source.read()
+        return _network(self._source)
 
     # -- what onnxruntime's sessions have --------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class InferenceSession:
         return images if images < count else None
 
     def _keeps_images_apart(self, image: Shapes) -> bool:
-        graph = self._whole.fresh or self._read()
+        graph = self._whole.fresh or self._whole.read()
         try:
             return per_image(bind(graph, {name: (2, *shape) for name, shape in image.items()}))
         except (ModelError, InputError):  # it takes no two images, or none of this shape
@@ -208,22 +208,16 @@ class InferenceSession:
         """What runs large batches."""
         with self._lock:
             if self._batches is None:
-                parts = split_products(self._whole.fresh or self._read())
+                parts = split_products(self._whole.fresh or self._whole.read())
                 self._batches = Batches(self._whole, None)
                 if parts is not None:
                     self._whole.fresh = None
                     self._batches = Batches(self._runner(parts[0], 0), self._runner(parts[1], 1))
             return self._batches
 
-    def _read(self, part: int | None = None) -> Graph:
-        """The network, simplified, or a part of it: up to its last matrix products, or these."""
-        graph = simplify(self.graph)
-        parts = None if part is None else split_products(graph)
-        return graph if part is None or parts is None else parts[part]
-
     def _runner(self, fresh: Graph, part: int | None = None) -> Runner:
         return Runner(
-            partial(self._read, part),
+            partial(_simplified, self._source, part),  # no method: a session goes with its last user
             fresh,
             fresh.inputs,
             self.options,
@@ -232,6 +226,17 @@ class InferenceSession:
             self._pool,
             bool({self.options.algorithm, self.options.prefer} - {"auto"}),
         )
+
+
+def _network(source: Graph | ModelFile) -> Graph:
+    return source if isinstance(source, Graph) else source.read()
+
+
+def _simplified(source: Graph | ModelFile, part: int | None) -> Graph:
+    """The network, simplified, or a part of it: up to its last matrix products, or these."""
+    graph = simplify(_network(source))
+    parts = None if part is None else split_products(graph)
+    return graph if part is None or parts is None else parts[part]
 
 
 def _sizes(name: str, shape: Sequence[int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The tuning store: which variant was fastest for a layer on this CPU, remembered in SQLite."""
+"""The tuning store: what was measured, or else predicted, for a layer on this CPU, remembered in SQLite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from zeroskip.codegen import Target
@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS choices (
     candidates TEXT NOT NULL
 )"""
 _BUSY_SECONDS = 10
+_FIELDS = tuple(field.name for field in fields(Candidate))
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,17 @@ class LayerKey:
         return "|".join([kernels, self.cpu, self.target, str(self.threads), self.signature, self.digest])
 
 
+Remembered = dict[LayerKey, tuple[Candidate, ...]]
+
+
 def unfinished(key: LayerKey) -> LayerKey:
     """What a layer's measurements are remembered under until none is missing."""
     return replace(key, signature=f"{key.signature} unfinished")
+
+
+def predicted(key: LayerKey) -> LayerKey:
+    """What a layer's predictions are remembered under: a sixth of a warm opening."""
+    return replace(key, signature=f"{key.signature} predicted")
 
 
 def store_path() -> Path:
@@ -55,12 +64,12 @@ def layer_key(target: Target, threads: int, signature: str, digest: str) -> Laye
     return LayerKey(target.cpu, target.key, threads, signature, digest)
 
 
-def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
-    """Remembered candidates by key text, fastest first; a damaged store is put aside and begun anew."""
+def read(keys: Iterable[LayerKey]) -> Remembered:
+    """Remembered candidates, measured ones fastest first; a damaged store is put aside and begun anew."""
     path = store_path()
     if not path.exists():
         return {}
-    found: dict[str, tuple[Candidate, ...]] = {}
+    found: Remembered = {}
     try:
         with closing(_connect(path)) as connection:
             for key in keys:
@@ -69,7 +78,7 @@ def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
                 ).fetchone()
                 entries = json.loads(row[0]) if row is not None else ()
                 if entries:
-                    found[key.text] = tuple(Candidate(**entry) for entry in entries)
+                    found[key] = tuple(Candidate(**entry) for entry in entries)
     except sqlite3.OperationalError as error:
         if str(error).startswith("no such table"):  # another process has just begun it
             return {}
@@ -84,7 +93,7 @@ def read(keys: Iterable[LayerKey]) -> dict[str, tuple[Candidate, ...]]:
     return found
 
 
-def write(choices: dict[LayerKey, tuple[Candidate, ...]]) -> None:
+def write(choices: Remembered) -> None:
     """Remember candidates, or forget a layer that has none.
 
     A store that cannot be written costs the next session its tuning time.
@@ -96,7 +105,7 @@ def write(choices: dict[LayerKey, tuple[Candidate, ...]]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(_connect(path)) as connection, connection:
             connection.execute(_SCHEMA)
-            rows = [(key.text, json.dumps([asdict(c) for c in found])) for key, found in choices.items()]
+            rows = [(key.text, json.dumps([_entry(c) for c in found])) for key, found in choices.items()]
             connection.executemany("INSERT OR REPLACE INTO choices VALUES (?, ?)", rows)
             connection.execute("DELETE FROM choices WHERE candidates = '[]'")
     except (sqlite3.Error, OSError) as error:
@@ -104,6 +113,10 @@ def write(choices: dict[LayerKey, tuple[Candidate, ...]]) -> None:
             f"the tuning store {path} cannot be written ({error}); "
             "set ZEROSKIP_CACHE_DIR to a writable folder"
         )
+
+
+def _entry(candidate: Candidate) -> dict[str, object]:
+    return {name: getattr(candidate, name) for name in _FIELDS}  # `asdict` takes ten times as long
 
 
 def _connect(path: Path) -> sqlite3.Connection:
