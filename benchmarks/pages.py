@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from zeroskip.report.units import milliseconds, times
+
 Result = dict[str, Any]
 
 
@@ -19,6 +21,18 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, *rows]
     head, *body = ("| " + " | ".join(cells) + " |" for cells in lines)
     return "\n".join([head, "|---|" + "--:|" * (len(columns) - 1), *body])
+
+
+def median(entry: Result, name: str) -> str:
+    """A runtime's time in a comparison."""
+    found = entry["contenders"].get(name, {})
+    return milliseconds(found["median_ms"]) if "median_ms" in found else "-"
+
+
+def speedup(entry: Result, name: str = "onnxruntime") -> str:
+    """How many times as fast as that runtime zeroskip is."""
+    ratio = entry["contenders"].get(name, {}).get("speedup")
+    return times(ratio) if ratio else "-"
 
 
 def provenance(found: Result) -> str:

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import algorithm_tables
+import must_tables
 import results
 import roofline
 import selection_tables
-from pages import Result, markdown, provenance
-from zeroskip.report.units import count, milliseconds, percent, size, times
+from pages import Result, markdown, median, provenance, speedup
+from zeroskip.report.units import milliseconds, percent, size
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
@@ -33,107 +34,6 @@ PAGES = (
 MISSING = "Not measured yet.\n"
 
 
-def _zeros(entry: Result) -> str:
-    return percent(1 - entry["nonzero"] / entry["weights"]) if entry["nonzero"] < entry["weights"] else "none"
-
-
-def _median(entry: Result, name: str) -> str:
-    found = entry["contenders"].get(name, {})
-    return milliseconds(found["median_ms"]) if "median_ms" in found else "-"
-
-
-def _speedup(entry: Result, name: str = "onnxruntime") -> str:
-    ratio = entry["contenders"].get(name, {}).get("speedup")
-    return times(ratio) if ratio else "-"
-
-
-def results_block(must: Result) -> str:
-    """The README's table: each network's zeros, times, ratio."""
-    rows = [
-        (f"`{e['network']}`", _zeros(e), _median(e, "onnxruntime"), _median(e, "zeroskip"), _speedup(e))
-        for e in must["speed"]
-    ]
-    rival = must["versions"].get("onnxruntime", "")
-    columns = ("network", "zero weights", f"onnxruntime {rival}", "zeroskip", "faster")
-    notes = (
-        "One thread, one picture, medians in one run, answers compared first. `.s90` and `.dense` networks "
-        f"have random weights; the others are trained. {_threads_sentence(must)}{_opening_sentence(must)}"
-        f"[All of it](docs/results/speed.md), on {must['machine']['cpu']}, {must['date']}."
-    )
-    return f"{markdown(columns, rows)}\n\n{notes}\n"
-
-
-def _threads_sentence(must: Result) -> str:
-    ratios = [f"{times(e['ratio'])} on `{e['network']}`" for e in must["threads"] if "ratio" in e]
-    return f"Two threads: {', '.join(ratios)}. " if ratios else ""
-
-
-def _opening_sentence(must: Result) -> str:
-    said = [
-        f"`{e['network']}` opens in {e['cold']:.2f} s with an empty cache, in {e['warm']:.2f} s later. "
-        for e in must["opening"]
-    ]
-    return "".join(said)
-
-
-def must_block(must: Result) -> str:
-    """Every floor and what was reached."""
-    rows = [
-        (
-            f"`{e['network']}`",
-            count(e["dense_macs"]),
-            count(e["effectual_macs"]),
-            _median(e, "onnxruntime"),
-            _median(e, "zeroskip"),
-            _spread(e["contenders"]["zeroskip"]),
-            _speedup(e),
-            times(e["floor"]),
-            _met(e),
-        )
-        for e in must["speed"]
-    ]
-    columns = (
-        "network", "MACs", "with non-zero weight", "onnxruntime", "zeroskip", "10-90 %", "ratio", "floor", "",
-    )  # fmt: skip
-    parts = [provenance(must), markdown(columns, rows)]
-    threads = [
-        (
-            f"`{e['network']}`",
-            *(milliseconds(e["times"][n]["median_ms"]) for n in ("1", "2")),
-            times(e["ratio"]),
-            times(e["floor"]),
-            _met(e),
-        )
-        for e in must["threads"]
-        if "ratio" in e
-    ]
-    parts.append(markdown(("two threads", "one thread", "two", "ratio", "floor", ""), threads))
-    opening = [
-        (f"`{e['network']}`", *(f"{e[key]:.2f} s" for key in _OPENING), _met(e)) for e in must["opening"]
-    ]
-    parts.append(markdown(("opening a session", *_OPENING.values(), ""), opening))
-    return "\n\n".join(parts) + "\n"
-
-
-_OPENING = {
-    "cold": "empty cache",
-    "warm": "kernels cached",
-    "tuned": "tuned before",
-    "import": "import alone",
-    "tuning": "tuning it",
-}
-
-
-def _spread(latency: Result) -> str:
-    if "low_ms" not in latency:
-        return "-"
-    return f"{milliseconds(latency['low_ms'])[:-3]}-{milliseconds(latency['high_ms'])[:-3]}"
-
-
-def _met(entry: Result) -> str:
-    return "reached" if entry["met"] else "**missed**"
-
-
 def rivals_block(found: Result) -> str:
     """Every comparison; the rivals that are not here, by name."""
     rows = found["comparisons"]
@@ -144,8 +44,8 @@ def rivals_block(found: Result) -> str:
             f"`{row['network']}`" + (f" ({row['target']})" if "target" in row else ""),
             str(row["shape"][0]),
             str(row["threads"]),
-            *(_median(row, name) for name in timed),
-            *(_speedup(row, name) for name in timed if name != "zeroskip"),
+            *(median(row, name) for name in timed),
+            *(speedup(row, name) for name in timed if name != "zeroskip"),
         )
         for row in rows
     ]
@@ -249,8 +149,8 @@ def limits_block(found: Result) -> str:
 
 
 BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {
-    "results": ("must", results_block),
-    "must": ("must", must_block),
+    "results": ("must", must_tables.before_and_after),
+    "must": ("must", must_tables.floors),
     "rivals": ("rivals", rivals_block),
     "layers": ("layers", layers_block),
     "limits": ("layers", limits_block),

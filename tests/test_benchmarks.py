@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ NAMES = (
     "roofline",
     "render",
     "must",
+    "must_tables",
+    "reached",
     "series",
     "curves",
     "shapes",
@@ -116,7 +119,26 @@ def test_floors(modules: dict[str, Any], tmp_path: Path, shared: Path) -> None:
         0.8,
         0 if entry["met"] else 1,
     )
-    assert "`mnist-lenet`" in modules["render"].results_block(json.loads(out.read_text()))
+    found = json.loads(out.read_text())
+    assert "`mnist-lenet`" in modules["must_tables"].before_and_after(found)
+    assert "| `mnist-lenet` | 1 |" in modules["must_tables"].floors(found)
+
+
+def test_what_is_held_against_the_floors(modules: dict[str, Any], colour_model: Path, tmp_path: Path) -> None:
+    reached, must = modules["reached"], modules["must"]
+    same = reached.faster(colour_model, Path(shutil.copy(colour_model, tmp_path / "same.onnx")), 0.05)
+    assert 0.3 < same["ratio"] < 3
+    assert reached.empty_run(0.05) < 1000
+    found = {"sparsity": [same]}
+    if must.processors() > 1:
+        found["threads"] = [reached.two_threads(colour_model, 0.05)]
+        found["callers"] = [reached.two_callers(colour_model, 0.05)]
+    for section, (entry,) in found.items():
+        assert entry["ratio"] > 0
+        assert colour_model.stem in reached.words(entry)
+        assert f"`{colour_model.stem}`" in getattr(modules["must_tables"], f"_{section}")(
+            [entry | {"floor": 1.0, "met": True}]
+        )
 
 
 def test_what_is_not_there_is_named(modules: dict[str, Any], tmp_path: Path) -> None:
