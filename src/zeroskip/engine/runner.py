@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -110,8 +111,10 @@ class Runner:
         with self._lock:
             found = self.plans.get(key)
             if found is None:
-                found = Ready(self._make_plan(shapes, numbers))
-                found.prepare()
+                # not while tuning, which takes long: others in this process make dead objects, too
+                with nullcontext() if self.options.tune else uncollected():
+                    found = Ready(self._make_plan(shapes, numbers))
+                    found.prepare()
                 self.plans[key] = found
                 give_back()
                 while len(self.plans) > PLANS_KEPT:
