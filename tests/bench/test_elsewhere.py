@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from zeroskip.bench import RIVALS, benchmark
+from zeroskip.bench import RIVALS, Benchmark
 from zeroskip.bench.elsewhere import Elsewhere, pythons_of
 from zeroskip.errors import InputError, ZeroskipError
 from zeroskip.graph import evaluate, load
@@ -49,27 +50,17 @@ def test_troubles(colour_model: Path) -> None:
         Elsewhere(sys.executable, RIVALS[-1], colour_model, INPUTS, 1)
 
 
-def test_in_a_comparison(colour_model: Path) -> None:
-    graph = load(colour_model)
-
-    def compared(**pythons: str) -> dict[str, str]:
-        found = benchmark(
-            colour_model,
-            graph,
-            INPUTS,
-            lambda: lambda x: evaluate(graph, {"input": x})[0],
-            seconds=0.01,
-            rivals=["onnxruntime", "ncnn"],
-            pythons=pythons,
-        )
+def test_in_a_comparison(compared: Callable[..., Benchmark]) -> None:
+    def untimed(**pythons: str) -> dict[str, str]:
+        found = compared(INPUTS, rivals=["onnxruntime", "ncnn"], pythons=pythons)
         assert found.reference == ("onnxruntime" if pythons["onnxruntime"] == sys.executable else "numpy")
         return {c.name: c.reason for c in found.contenders if not c.latency}
 
-    reasons = compared(onnxruntime=sys.executable, ncnn=sys.executable)
+    reasons = untimed(onnxruntime=sys.executable, ncnn=sys.executable)
     assert list(reasons) == ["ncnn"] and reasons["ncnn"].startswith("failed: ")
-    assert "ended with status" in compared(onnxruntime="/bin/true", ncnn=sys.executable)["onnxruntime"]
+    assert "ended with status" in untimed(onnxruntime="/bin/true", ncnn=sys.executable)["onnxruntime"]
     with pytest.raises(InputError, match="known: onnxruntime"):
-        benchmark(colour_model, graph, INPUTS, lambda: lambda x: x, pythons={"fastnet": sys.executable})
+        compared(INPUTS, pythons={"fastnet": sys.executable})
 
 
 def test_texts() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zeroskip.bench import RIVALS, Rival, benchmark, difference, measure, pinned, tolerance
+from zeroskip.bench import RIVALS, Benchmark, Rival, difference, measure, pinned, tolerance
 from zeroskip.errors import InputError
 from zeroskip.graph import evaluate, load
 
@@ -70,7 +70,9 @@ def only_rival(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Rival]]:
     yield rivals
 
 
-def test_a_rival_with_other_answers_gets_no_time(colour_model: Path, only_rival: list[Rival]) -> None:
+def test_a_rival_with_other_answers_gets_no_time(
+    colour_model: Path, compared: Callable[..., Benchmark], only_rival: list[Rival]
+) -> None:
     graph = load(colour_model)
     honest = replace(RIVALS[0], open=lambda model, x, threads: lambda x: evaluate(graph, {"input": x})[0])
     only_rival += [
@@ -80,9 +82,7 @@ def test_a_rival_with_other_answers_gets_no_time(colour_model: Path, only_rival:
         replace(honest, name="unconverted", beside=(".bin",)),
         replace(honest, name="good"),
     ]
-    found = benchmark(
-        colour_model, graph, INPUTS, lambda: lambda x: evaluate(graph, {"input": x})[0], seconds=0.01
-    )
+    found = compared(INPUTS)
     reasons = {c.name: c.reason for c in found.contenders}
     assert "answers differ" in reasons["wrong"]
     assert reasons["broken"].startswith("failed: ")
@@ -94,17 +94,9 @@ def test_a_rival_with_other_answers_gets_no_time(colour_model: Path, only_rival:
     assert found.speedup("wrong") is None
 
 
-def test_onnxruntime_is_the_reference(colour_model: Path) -> None:
-    graph = load(colour_model)
-    found = benchmark(
-        colour_model,
-        graph,
-        INPUTS,
-        lambda: lambda x: evaluate(graph, {"input": x})[0],
-        seconds=0.01,
-        rivals=["onnxruntime"],
-    )
+def test_onnxruntime_is_the_reference(compared: Callable[..., Benchmark]) -> None:
+    found = compared(INPUTS, rivals=["onnxruntime"])
     assert found.reference == "onnxruntime"
     assert all(not c.reason for c in found.contenders)
     with pytest.raises(InputError, match="known: onnxruntime"):
-        benchmark(colour_model, graph, INPUTS, lambda: lambda x: x, rivals=["fastnet"])
+        compared(INPUTS, rivals=["fastnet"])
