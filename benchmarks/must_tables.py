@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pages import Result, markdown, median, provenance, speedup
+from pages import Result, markdown, median, named, provenance, speedup
 from zeroskip.report.units import count, milliseconds, percent, size, times
 
 OPENING = {
@@ -64,7 +64,7 @@ def floors(must: Result) -> str:
 def _speed(entries: Sequence[Result]) -> str:
     rows = [
         (
-            f"`{e['network']}`" + (f" ({e['target']})" if "target" in e else ""),
+            named(e),
             str(e["shape"][0]),
             count(e["dense_macs"]),
             count(e["effectual_macs"]),

@@ -23,6 +23,11 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([head, "|---|" + "--:|" * (len(columns) - 1), *body])
 
 
+def named(entry: Result) -> str:
+    """A comparison's network, and what zeroskip was compiled for where that is not this machine."""
+    return f"`{entry['network']}`" + (f" ({entry['target']})" if "target" in entry else "")
+
+
 def median(entry: Result, name: str) -> str:
     """A runtime's time in a comparison."""
     found = entry["contenders"].get(name, {})

@@ -19,7 +19,7 @@ import must_tables
 import results
 import roofline
 import selection_tables
-from pages import Result, markdown, median, provenance, speedup
+from pages import Result, markdown, median, named, provenance, speedup
 from zeroskip.report.units import milliseconds, percent, size
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +41,7 @@ def rivals_block(found: Result) -> str:
     timed = [n for n in names if any("median_ms" in row["contenders"].get(n, {}) for row in rows)]
     body = [
         (
-            f"`{row['network']}`" + (f" ({row['target']})" if "target" in row else ""),
+            named(row),
             str(row["shape"][0]),
             str(row["threads"]),
             *(median(row, name) for name in timed),

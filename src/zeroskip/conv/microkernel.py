@@ -127,9 +127,14 @@ class Tile:
         return 2 if self.unit else 4
 
     @property
+    def cell(self) -> int:
+        """Rows and columns of outputs that one number is written for, as `ConvProblem.cell`."""
+        return 2 if self.pooled else 1
+
+    @property
     def less(self) -> int:
         """Vectors of the panels that are not wide."""
-        return self.nv - (2 if self.pooled else 1)
+        return self.nv - self.cell
 
     @property
     def rows(self) -> int:

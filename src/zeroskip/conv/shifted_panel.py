@@ -150,9 +150,8 @@ _shifts = cache(Shifts)
 class Places:
     """Where the panels of a strip lie."""
 
-    table: (
-        Array  # int32[panels][row groups][4]: bytes to the first input and output pixel; rows, columns of y
-    )
+    # int32[panels][row groups][4]: bytes to the first input and output pixel; rows, columns of y
+    table: Array
     nv: int
     wide: int
     groups: int
@@ -237,8 +236,7 @@ class ShiftedEmitter(Emitter):
         # the pixels of group g are lanes from g*share on: count from where lane 0 would be
         back, stride = [4 * self.share * g for g in range(groups)], self.tile.stride
         self.sources = [self.input + (e[0] - skip * stride) for e, skip in zip(entries, back, strict=True)]
-        cell = 2 if self.tile.pooled else 1
-        self.outputs = [entry[1] - skip // cell for entry, skip in zip(entries, back, strict=True)]
+        self.outputs = [entry[1] - skip // self.tile.cell for entry, skip in zip(entries, back, strict=True)]
         self.entries = entries
         size = b.arg(Arg.CONV_GROUP)
         with b.loop(self.first_block // size, (self.last_block + size - 1) // size) as group:
@@ -299,7 +297,7 @@ class ShiftedEmitter(Emitter):
 
     def pixel_masks(self, nv: int) -> list[list[Expr]]:
         """The lanes of each row group that are pixels, for each vector to be stored."""
-        b, cell = self.b, 2 if self.tile.pooled else 1
+        b, cell = self.b, self.tile.cell
         if self.tile.row_groups == 1 and cell == 1:
             return [[b.lanes_below(self.entries[0][3])] * nv]
         masks = []

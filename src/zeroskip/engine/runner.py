@@ -139,8 +139,9 @@ class Runner:
         check_size(network, limit)
         selector = Selector(self.target, self.threads, self.options.algorithm, self.options.prefer)
         problems = problems_of(network, self.forced)
-        keys = [selector.key(problem) for problem in problems]
-        selector.known, selector.predicted = store.read(keys), store.read(map(store.predicted, keys))
+        keys = dict.fromkeys(map(selector.key, problems))
+        selector.known = store.read(keys)
+        selector.known |= store.read(store.predicted(key) for key in keys if key not in selector.known)
         tune = self.options.tune and not all(selector.measured(p) for p in problems)
         del problems  # what stays in memory of each layer is the form that its algorithm reads
 

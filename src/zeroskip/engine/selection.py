@@ -41,10 +41,10 @@ class Layer:
 
 @dataclass
 class Selector:
-    """Answers the lowering's question; knows what was measured, now or before.
+    """Answers the lowering's question; knows what was measured or predicted, now or before.
 
-    `algorithm` is forced on every layer, `prefer` on those it accepts, unless they are ``"auto"``. What
-    earlier sessions `predicted` is taken as it is; `fresh` is what this one did.
+    `algorithm` is forced on every layer, `prefer` on those it accepts, unless they are ``"auto"``. Of what
+    is `known`, `fresh` are the predictions that the store has not.
     """
 
     target: Target
@@ -52,7 +52,6 @@ class Selector:
     algorithm: str
     prefer: str = "auto"
     known: store.Remembered = field(default_factory=dict)
-    predicted: store.Remembered = field(default_factory=dict)
     fresh: store.Remembered = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
     _kernels: set[tuple[str, bool, str]] = field(default_factory=set)
@@ -109,9 +108,9 @@ class Selector:
         self, rows: Sequence[Algorithm], key: store.LayerKey, problem: ConvProblem
     ) -> tuple[Candidate, ...]:
         """What is predicted of a layer: layers that share what is measured share that too."""
-        found = self.fresh.get(key) or self.predicted.get(key, ())
+        found = self.known.get(key, ())
         if {candidate.algorithm for candidate in found} != {row.name for row in rows}:
-            found = self.fresh[key] = predict(rows, problem, self.target)
+            found = self.known[key] = self.fresh[key] = predict(rows, problem, self.target)
         return found
 
     def _cost(self, candidate: Candidate) -> float:
