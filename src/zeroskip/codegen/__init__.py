@@ -1,7 +1,7 @@
 """Machine code from Python: the only room that knows LLVM."""
 
 from zeroskip.codegen.builder import Builder
-from zeroskip.codegen.call import Argument, Call, Scratch, side_by_side
+from zeroskip.codegen.call import Argument, Asking, Call, Part, Scratch, side_by_side
 from zeroskip.codegen.compile import Kernel, assembly, load
 from zeroskip.codegen.expr import Expr, Var
 from zeroskip.codegen.layout import SLACK, Address, Layout, Operand, Plain, Planar
@@ -11,12 +11,14 @@ __all__ = [
     "SLACK",
     "Address",
     "Argument",
+    "Asking",
     "Builder",
     "Call",
     "Expr",
     "Kernel",
     "Layout",
     "Operand",
+    "Part",
     "Plain",
     "Planar",
     "Scratch",

@@ -15,8 +15,29 @@ class Scratch:
     """Stands for the address of the scratch memory; its argument slot + 1 receives the bytes per thread."""
 
 
-Argument = int | Address | Scratch | np.ndarray
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Stands for the address of a byte of an array that another call keeps alive."""
+
+    array: np.ndarray
+    offset: int = 0
+
+
+Argument = int | Address | Scratch | Part | np.ndarray
 """A number, a place in a buffer, the scratch memory, or the address of an array (kept alive by the call)."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a kernel can ask for memory that later calls read, while it computes.
+
+    Its arguments from `slot` on say for which: the first byte, bytes for each task, bytes for each turn. It
+    has so many `turns` in all tasks together, and can ask for so many `bytes` without waiting for them.
+    """
+
+    slot: int
+    turns: int
+    bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +46,7 @@ class Call:
 
     Two tasks must not write the same byte, unless they write the same value; `scratch` is bytes per thread.
     While a call that `overlaps` is not done, threads that find no task of it may begin with the next one.
+    The array in slot `stream`, if any, is read once, in order, and takes longer to come than to be used.
     """
 
     kernel: Kernel
@@ -33,6 +55,8 @@ class Call:
     scratch: int = 0
     label: str = ""
     overlaps: bool = False
+    stream: int | None = None
+    asking: Asking | None = None
 
     @property
     def constant_bytes(self) -> int:

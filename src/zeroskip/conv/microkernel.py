@@ -31,6 +31,7 @@ from enum import IntEnum, auto
 from zeroskip.codegen import Builder, Expr
 from zeroskip.codegen.activations import Activation, activate, epilogue_tag
 from zeroskip.codegen.expr import Var
+from zeroskip.codegen.layout import LINE
 
 # The taps of one output channel come in groups: their weights, then their offsets, fetched by one load.
 # They stream from the last cache: what is this many bytes ahead is asked for (2 % of a ResNet-50; 512 bytes
@@ -70,6 +71,9 @@ class Arg(IntEnum):
     GROUP_BOUNDS = auto()  # int32[groups+1]: block numbers
     SEGMENTS = auto()
     TOTAL_BLOCKS = auto()
+    ASK = auto()  # what later calls read, see `Asking`: its first byte
+    ASK_TASK = auto()  # bytes for each task
+    ASK_TURN = auto()  # bytes for each block
     COMPUTED = auto()  # bytes of a plane that the panels cover
     PLANE_END = auto()  # bytes of a plane in all; from COMPUTED on it is zero
     LEAD = auto()  # bytes of zeros before the first plane
@@ -164,6 +168,7 @@ class Emitter:
     def emit(self) -> None:
         """A task is some panels of pixels times a group of output-channel blocks."""
         b, nv, less = self.b, self.tile.nv, self.tile.less
+        self.later, self.asked = b.pointer(Arg.ASK) + b.task * b.arg(Arg.ASK_TASK), b.var(b.int(0))
         groups = b.arg(Arg.GROUPS)
         group = b.task % groups
         bounds = b.pointer(Arg.GROUP_BOUNDS) + group * 4
@@ -232,8 +237,17 @@ class Emitter:
     def look_ahead(
         self, nv: int, segment: Expr, blocks: Expr, group: Expr | None, ends: bool
     ) -> Callable[[Expr], None]:
-        """What asks, in each block, for a share of the pixels that come next: here nothing does."""
-        return lambda block: None
+        """What asks the second cache, in each block, for a share of what comes next: here of `Arg.ASK`."""
+        b, turn, begin = self.b, self.b.arg(Arg.ASK_TURN), self.asked.get()
+        turns = b.minimum(blocks, (b.arg(Arg.ASK_TASK) - begin) // turn)
+        later = self.later + begin
+        self.asked.set(begin + turns * turn)
+
+        def ask(block: Expr) -> None:
+            with b.when(block < turns), b.loop(0, turn, LINE) as byte:
+                b.prefetch(later + block * turn + byte, near=False)
+
+        return ask
 
     def blocks_of_lists(
         self, nv: int, segment: Expr, entry: Expr, count: Expr, ends: bool, look: Callable[[Expr], None]

@@ -266,8 +266,9 @@ class ShiftedEmitter(Emitter):
         """Asks the second cache for rows of a few channels of the next segment, or of the panel below."""
         b, tile = self.b, self.tile
         assert group is not None
+        later = super().look_ahead(nv, segment, blocks, group, ends)
         if tile.row_groups > 1:
-            return lambda block: None
+            return later
         number = group * self.segments + (0 if ends else segment + 1)
         bounds = b.pointer(Arg.RUN_BOUNDS) + number * 4
         first, step, row = b.load_i32(bounds), b.arg(Arg.CHANNEL_RUNS), b.arg(Arg.INPUT_STEP)
@@ -276,6 +277,7 @@ class ShiftedEmitter(Emitter):
         runs, top = b.pointer(Arg.RUNS) + first * 4, self.sources[0] + row * (nv if ends else 0)
 
         def ask(block: Expr) -> None:
+            later(block)
             begin = b.minimum(block * share, channels)
             with b.loop(begin, b.minimum(begin + share, channels)) as channel:
                 corner = top + b.load_i32(runs + channel * step * 4)

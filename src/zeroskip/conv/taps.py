@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, side_by_side
+from zeroskip.codegen import Address, Argument, Asking, Call, Planar, Scratch, side_by_side
+from zeroskip.codegen.layout import LINE
 from zeroskip.codegen.target import SECOND_CACHE
 from zeroskip.conv.algorithm import Site
 from zeroskip.conv.borders import zero_borders
@@ -25,6 +26,8 @@ IDLE_AT_MOST = 0.06
 # Bytes. Two threads that share the pixels of 14x14 maps are 1.4 times as fast as one, those that share the
 # channels 1.6 times; of 28x28 the pixels are better shared.
 SMALL_PLANE = 1024
+# A line that a later call reads may be asked for every so many multiply-adds of vectors: about 20 GB/s.
+PRODUCTS_PER_LINE = 8
 
 
 def panels_of(layout: Planar, variant: Variant, lanes: int) -> Panels:
@@ -125,6 +128,9 @@ def call(
         Arg.GROUP_BOUNDS: bounds,
         Arg.SEGMENTS: taps.segments,
         Arg.TOTAL_BLOCKS: total,
+        Arg.ASK: none,
+        Arg.ASK_TASK: 0,
+        Arg.ASK_TURN: LINE,
         Arg.COMPUTED: vectors_of(layout, lanes) * lanes * 4,
         Arg.PLANE_END: layout.plane,
         Arg.LEAD: layout.lead,
@@ -143,7 +149,11 @@ def call(
     }
     arguments = tuple(values[arg] for arg in Arg)
     tasks = (len(bounds) - 1) * -(-panels.count // -(-panels.count // chunks))
-    return Call(kernel(tile), arguments, tasks, scratch)
+    lines = problem.nonzeros * panels.count * panels.nv // PRODUCTS_PER_LINE
+    asking = None
+    if variant.lists > 1 and lines:
+        asking = Asking(Arg.ASK, panels.count * taps.segments * total, lines * LINE)
+    return Call(kernel(tile), arguments, tasks, scratch, asking=asking)
 
 
 def split(problem: ConvProblem, panels: int, threads: int) -> tuple[int, int]:

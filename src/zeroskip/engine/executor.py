@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zeroskip.codegen import Address, Call, Operand, Plain, Scratch, load
+from zeroskip.codegen import Address, Call, Operand, Part, Plain, Scratch, load
 from zeroskip.codegen.runtime import Header, Record, ThreadPool, program_slots, run_alone
 from zeroskip.engine.memory import allocate
 from zeroskip.engine.plan import Array, Objects, Plan, PythonCall, Step
@@ -46,6 +46,8 @@ class Program:
                     self.patches.append((block, slot, argument.buffer, argument.offset))
             elif isinstance(argument, Scratch):
                 block[slot] = context.scratch(call.scratch)
+            elif isinstance(argument, Part):
+                block[slot] = argument.array.ctypes.data + argument.offset
             elif isinstance(argument, np.ndarray):
                 block[slot] = argument.ctypes.data
             else:

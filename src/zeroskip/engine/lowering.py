@@ -10,6 +10,7 @@ import numpy as np
 from zeroskip.codegen import Operand, Plain
 from zeroskip.conv import ConvProblem
 from zeroskip.engine import convolutions
+from zeroskip.engine.ahead import ask_ahead
 from zeroskip.engine.convolutions import Chooser
 from zeroskip.engine.native import NATIVE, PRODUCT_CONV, Row
 from zeroskip.engine.network import Network
@@ -56,7 +57,7 @@ def lower(network: Network, choose: Chooser, forced: bool = False, release: bool
         network.target,
         network.threads,
         {name: graph.values[name].sizes for name in graph.inputs},
-        tuple(network.steps),
+        ask_ahead(network.steps),
         tuple(network.buffers),
         {name: graph.values[name].sizes for name in graph.outputs},
         object_inputs,

@@ -82,7 +82,8 @@ def gemm(
         Arg.CHUNK: chunk if chunked else C,
     }
     shape = Shape(images, packed.vectors, packed.index_bits, listed, chunked, activation)
-    return Call(shape.kernel(), tuple(arguments.get(slot, 0) for slot in Arg), packed.tasks, scratch)
+    slots = tuple(arguments.get(slot, 0) for slot in Arg)
+    return Call(shape.kernel(), slots, packed.tasks, scratch, stream=Arg.VALUES)
 
 
 def _faster(weight: np.ndarray, N: int, target: Target) -> tuple[bool, Lookup | None]:

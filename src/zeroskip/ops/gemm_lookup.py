@@ -128,7 +128,8 @@ def product(
         Arg.SUMS_STRIDE: scratch,
     }
     kernel = Kernel(f"gemm_lookup{tag(activation)}", lambda b: _emit(b, activation))
-    return Call(kernel, tuple(arguments[slot] for slot in Arg), tasks, scratch)
+    slots = tuple(arguments[slot] for slot in Arg)
+    return Call(kernel, slots, tasks, scratch, stream=Arg.VALUES)
 
 
 def _placed(weight: np.ndarray, form: Lookup, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
