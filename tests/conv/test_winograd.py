@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from zeroskip.conv import ALGORITHMS
 from zeroskip.conv.toom_cook import POINTS, transforms
-from zeroskip.conv.winograd import LARGEST_KERNEL, LEAST_TERMS, kernels, parse_variant
+from zeroskip.conv.winograd import LARGEST_KERNEL, LEAST_TERMS
+from zeroskip.conv.winograd_variant import kernels, parse_variant
 
 UNIT = 2.0**-24
 PRODUCTS = list(POINTS)
@@ -116,8 +117,9 @@ def test_tiles_around_the_vector(runner, kit, m):
     for size in (m, lanes, m * lanes):
         for q in (size - 1, size, size + 1):
             layer = kit.Layer(c=16, h=m + 3, w=q, k=3, kernel=(3, 3), pads=(1, 1, 1, 1), seed=q)
-            text = next(text for text in texts_of(layer, runner) if parse_variant(text).m == m)
-            check(runner, kit, layer, text, threads=1 + (q == size))
+            variants = [variant for variant in map(parse_variant, texts_of(layer, runner)) if variant.m == m]
+            for variant in {bool(variant.mr): variant for variant in variants}.values():
+                check(runner, kit, layer, str(variant), threads=1 + (q == size))
 
 
 def test_residual_and_activation(runner, kit):

@@ -35,6 +35,11 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
+def odd_lines(size: int) -> int:
+    """Bytes of an odd number of lines, at least `size`: what lies so far apart spreads over cache sets."""
+    return (-(-size // LINE) | 1) * LINE
+
+
 @dataclass(frozen=True)
 class Planar:
     """Planes of padded images; all sizes in floats unless they say bytes.

@@ -35,7 +35,7 @@ from math import log2, sqrt
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target, side_by_side
-from zeroskip.codegen.layout import round_up
+from zeroskip.codegen.layout import odd_lines, round_up
 from zeroskip.conv.algorithm import PEAK, Algorithm, Site
 from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.fft_kernel import Inverse, Multiply, Product, Read, Tiling, Write, read_kernel
@@ -223,7 +223,7 @@ class Blocks:
 
     def frequency(self, vectors: int) -> int:
         """Bytes of a frequency: an odd number of cache lines, to spread them over cache sets."""
-        return (-(-vectors * self.block // 64) | 1) * 64
+        return odd_lines(vectors * self.block)
 
 
 def tile_table(blocks: Blocks, x: Planar, y: Planar) -> Array:

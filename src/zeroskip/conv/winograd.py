@@ -26,145 +26,17 @@ that tolerance; with 4 channels of 3x3 all of it). NaN and infinity spread over 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
-from zeroskip.codegen import Address, Argument, Call, Planar, Scratch, Target, side_by_side
-from zeroskip.codegen.layout import round_up
+from zeroskip.codegen import Call, Target
+from zeroskip.conv import winograd_channels, winograd_tiles
 from zeroskip.conv.algorithm import Algorithm, Site
-from zeroskip.conv.borders import zero_borders
-from zeroskip.conv.panels import Panels
-from zeroskip.conv.problem import Array, ConvProblem
-from zeroskip.conv.sharing import shares, tasks_for
+from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.toom_cook import POINTS, transforms
-from zeroskip.conv.winograd_kernel import Multiplication, Multiply, Read, Tiling, read_kernel, read_scratch
+from zeroskip.conv.winograd_variant import kernel_size, parse_variant
 
 # Terms R S C of a sum from which on `a` products a dimension are accurate enough: see above.
 LEAST_TERMS = {4: 1, 6: 1, 8: 144}
-# Of the multiply-adds that the core could do: larger tiles have fewer to each sum.
-SHARES = {4: 0.9, 6: 0.85, 8: 0.75}
 # Kernels of more rows leave tiles of one pixel, or products too inexact.
 LARGEST_KERNEL = 5
-# Register tiles MR x NV by number of registers, then NV: fewest padded output channels first, then the
-# tallest.
-HEIGHTS: dict[int, dict[int, tuple[int, ...]]] = {
-    32: {1: (16, 8), 2: (12, 8), 3: (8,), 4: (6, 4)},
-    16: {1: (8, 4), 2: (6, 4), 3: (4, 3), 4: (3, 2)},
-}
-# Output channels whose sums wait in scratch memory: 330 KiB of 48 for a = 6 and blocks of 48 tiles. Sums over
-# few input channels are soon written, and had better be read soon (3 % of a layer of 16).
-CHUNKS = (16, 48)
-# Of transformed input between two visits to the sums. From the second cache two loads for 24 multiply-adds
-# come in time; with segments that fit the first one (24 KiB), 512 channels of 28x28 are 15 % slower.
-SEGMENT_BYTES = 64 << 10
-# With several threads: blocks done at a time, input and output channels of a task.
-# (With fewer output channels 64 of 56x56 are 1.7 times as fast on two threads, not 1.9.)
-BLOCKS_PER_THREAD = 2
-LEAST_INPUTS = 8
-LEAST_OUTPUTS = 32
-
-
-@dataclass(frozen=True)
-class Variant:
-    """F(m x m, r x r) on blocks of nv vectors of tiles; as text ``F(4x4,3x3)/2``."""
-
-    m: int
-    r: int
-    nv: int
-
-    def __str__(self) -> str:
-        return f"F({self.m}x{self.m},{self.r}x{self.r})/{self.nv}"
-
-
-def parse_variant(text: str) -> Variant:
-    """The inverse of ``str(variant)``."""
-    tile, kernel = text[2:].split(",")
-    return Variant(int(tile.partition("x")[0]), int(kernel.partition("x")[0]), int(text.partition("/")[2]))
-
-
-def kernel_size(problem: ConvProblem) -> int:
-    """r: rows and columns of the square kernel that holds every phase of the layer's."""
-    return max(-(-problem.R // problem.strides[0]), -(-problem.S // problem.strides[1]))
-
-
-def kernels(problem: ConvProblem) -> Array:
-    """The filters for each channel and phase of the input: (K, C*phases, r, r)."""
-    (down, across), r = problem.strides, kernel_size(problem)
-    w = np.zeros((problem.K, problem.C, len(problem.phases), r, r), np.float32)
-    for i, (row, column) in enumerate(problem.phases):
-        phase = problem.w[:, :, row::down, column::across]
-        w[:, :, i, : phase.shape[2], : phase.shape[3]] = phase
-    return w.reshape(problem.K, -1, r, r)
-
-
-@dataclass(frozen=True, eq=False)
-class Tiles:
-    """All tiles of a layer, in vectors: the tables that the kernels read (see `Read`, `Multiply`)."""
-
-    rows: Array
-    widths: Array
-    places: Array
-
-    @property
-    def vectors(self) -> int:
-        """Vectors of tiles."""
-        return len(self.rows)
-
-
-def vectors_of(problem: ConvProblem, tiling: Tiling) -> int:
-    """How many vectors the tiles of a layer fill."""
-    across = -(-problem.Q // (tiling.m * tiling.per_group))
-    return -(-problem.N * -(-problem.P // tiling.m) * across // tiling.groups)
-
-
-def tiles_of(problem: ConvProblem, tiling: Tiling, x: Planar, y: Planar) -> Tiles:
-    """Where every group of tiles reads and writes; planes split by strides hold the padding, too."""
-    top, left, bottom, right = (0, 0, 0, 0) if problem.strided else problem.pads
-    m, down, wide = tiling.m, -(-problem.P // tiling.m), tiling.m * tiling.per_group
-    grid = np.meshgrid(
-        np.arange(problem.N), np.arange(down) * m, np.arange(0, problem.Q, wide), indexing="ij"
-    )
-    image, row, column = (axis.reshape(-1, 1) for axis in grid)
-    # rows below the padding would only be multiplied by zero, but must be numbers: take the last one that is
-    # read
-    source = np.minimum(row - top + np.arange(tiling.alpha), x.height + bottom - 1)
-    offsets = 4 * ((image * x.rows + source) * x.pitch + column - left)
-    widths = x.width + right + left - column
-    places = np.concatenate(
-        [4 * ((image * y.rows + row) * y.pitch + column), problem.P - row, problem.Q - column], axis=1
-    )
-    missing = -len(row) % tiling.groups
-    places = np.concatenate([places, np.zeros((missing, 3), int)])
-    groups = np.minimum(np.arange(len(row) + missing), len(row) - 1)
-    shape = (-1, tiling.groups)
-    return Tiles(
-        offsets[groups].reshape(*shape, tiling.alpha).astype(np.int32),
-        widths[groups].reshape(shape).astype(np.int32),
-        places.reshape(*shape, 3).astype(np.int32),
-    )
-
-
-def transform_weights(w: Array, tiling: Tiling, mr: int, segment: int) -> Array:
-    """G g G^T of every filter, in float64, rounded once: see `Multiply.WEIGHTS`."""
-    channels, inputs = w.shape[:2]
-    padded = round_up(channels, mr)
-    G = tiling.matrices.G
-    both = np.kron(G, G).astype(np.float64)
-    v = np.zeros((tiling.products, padded, inputs), np.float32)
-    v[:, :channels] = (both @ w.reshape(channels * inputs, -1).T.astype(np.float64)).reshape(
-        -1, channels, inputs
-    )
-    v = v.reshape(tiling.products, padded // mr, mr, inputs)
-    parts = [
-        v[..., c : c + segment].transpose(0, 1, 3, 2).reshape(tiling.products, -1)
-        for c in range(0, inputs, segment)
-    ]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1))
-
-
-def _height(problem: ConvProblem, nv: int, target: Target) -> int:
-    return min(HEIGHTS[target.registers][nv], key=lambda mr: (round_up(problem.K, mr), -mr))
 
 
 def _refuses(problem: ConvProblem, target: Target) -> str | None:
@@ -180,140 +52,23 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
     return None
 
 
-def _channels(problem: ConvProblem) -> int:
-    """C: input channels, each phase of them counted."""
-    return problem.C * len(problem.phases)
-
-
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    found: dict[str, None] = {}
     r = kernel_size(problem)
-    for a in POINTS:
-        m = a - r + 1
-        if m < 2 or LEAST_TERMS[a] > problem.R * problem.S * problem.C:
-            continue
-        vectors = vectors_of(problem, Tiling(m, r, target.lanes))
-        for widest in (2, 3, 4):
-            found[str(Variant(m, r, Panels(vectors, widest).nv))] = None
-    return list(found)
+    sizes = [a - r + 1 for a in POINTS if a > r and LEAST_TERMS[a] <= problem.R * problem.S * problem.C]
+    ways = (winograd_tiles.variants, winograd_channels.variants)
+    return [str(variant) for m in sizes for variants in ways for variant in variants(problem, m, r, target)]
 
 
 def _cycles(problem: ConvProblem, text: str, target: Target) -> float:
-    """Products at a share of the peak, weights from the third cache, and two transforms."""
     variant = parse_variant(text)
-    tiling = Tiling(variant.m, variant.r, target.lanes)
-    panels = Panels(vectors_of(problem, tiling), variant.nv)
-    padded = round_up(problem.K, _height(problem, panels.nv, target))
-    sums = tiling.products * padded * _channels(problem)
-    weights = 4 * sums * panels.count / (12 if 4 * sums < 8 << 20 else 6)
-    transforms = (11 * _channels(problem) + 7.5 * problem.K) * panels.vectors * tiling.products
-    return max(sums * panels.vectors / 2 / SHARES[tiling.alpha], weights) + transforms
+    cycles = winograd_channels.cycles if variant.mr else winograd_tiles.cycles
+    return cycles(problem, variant, target)
 
 
 def _build(problem: ConvProblem, text: str, site: Site) -> tuple[Call, ...]:
-    variant, target = parse_variant(text), site.target
-    tiling = Tiling(variant.m, variant.r, target.lanes)
-    tiles = tiles_of(problem, tiling, site.x.planar, site.y.planar)
-    panels = Panels(tiles.vectors, variant.nv)
-    numbers = np.arange(panels.count + 1)
-    blocks = (numbers * (panels.nv - 1) + np.minimum(numbers, panels.wide)).astype(np.int32)
-    if panels.nv == 1:
-        blocks = numbers.astype(np.int32)
-    together = _together(panels, site)
-    product_bytes = (-(-_channels(problem) * panels.nv * target.lanes * 4 // 64) | 1) * 64
-    shared: dict[str, Argument] = {
-        "BLOCKS": blocks,
-        "BLOCK_BYTES": tiling.products * product_bytes,
-        "PRODUCT_BYTES": product_bytes,
-    }
-    transformed = Address(site.allocate(together * tiling.products * product_bytes))
-    calls = [zero_borders(site.y, site.threads)]
-    read = _read_call(problem, tiling, tiles, panels, site)
-    multiply = _multiply_call(problem, tiling, tiles, panels, site)
-    for first in range(0, panels.count, together):
-        count = min(together, panels.count - first)
-        for slots, call in ((Read, read), (Multiply, multiply)):
-            own: dict[str, Argument] = {
-                **shared,
-                "FIRST": first,
-                "TOGETHER": count,
-                "TRANSFORMED": transformed,
-            }
-            arguments = tuple(
-                own.get(slot.name, argument) for slot, argument in zip(slots, call.arguments, strict=True)
-            )
-            calls.append(Call(call.kernel, arguments, count * call.tasks, call.scratch))
-    return *side_by_side(*calls[:2]), *calls[2:]
-
-
-def _together(panels: Panels, site: Site) -> int:
-    """Blocks done at a time: as equally many as can be."""
-    most = 1 if site.threads == 1 else BLOCKS_PER_THREAD * site.threads
-    return Panels(panels.count, most).nv
-
-
-def _tasks(panels: Panels, site: Site) -> int:
-    """Tasks for each of the blocks that are done at a time."""
-    return tasks_for(site.threads, _together(panels, site))
-
-
-def _read_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: Panels, site: Site) -> Call:
-    """The input transform of one block; slots that differ from block to block are 0."""
-    scratch = read_scratch(tiling)
-    channels = _channels(problem)
-    runs, share = shares(channels, _tasks(panels, site), LEAST_INPUTS, LEAST_INPUTS)
-    values: dict[Read, Argument] = {
-        Read.INPUT: site.x.address,
-        Read.PLANE: site.x.planar.plane,
-        Read.CHANNELS: channels,
-        Read.ROWS: tiles.rows,
-        Read.WIDTHS: tiles.widths,
-        Read.SHARE: share,
-        Read.SCRATCH: Scratch(),
-        Read.SCRATCH_STRIDE: scratch,
-    }
-    arguments = tuple(values.get(slot, 0) for slot in Read)
-    return Call(read_kernel(tiling, panels.nv), arguments, runs, scratch)
-
-
-def _multiply_call(problem: ConvProblem, tiling: Tiling, tiles: Tiles, panels: Panels, site: Site) -> Call:
-    """Products and inverse transform of one block; slots that differ from block to block are 0."""
-    mr = _height(problem, panels.nv, site.target)
-    shape = Multiplication(tiling, mr, panels.nv, problem.activation, site.residual is not None)
-    padded, channels = round_up(problem.K, mr), _channels(problem)
-    fitting = max(1, SEGMENT_BYTES // (panels.nv * tiling.lanes * 4))
-    segment = -(-channels // -(-channels // fitting))
-    runs, share = shares(padded, _tasks(panels, site), mr, LEAST_OUTPUTS)
-    least, most = CHUNKS
-    chunk = min(share, max(least, min(channels, most)) // mr * mr)
-    bias = np.zeros(padded, np.float32)
-    if problem.bias is not None:
-        bias[: problem.K] = problem.bias
-    sums = chunk * shape.row_bytes()
-    scratch = sums + shape.transform_bytes()
-    residual = site.residual
-    values: dict[Multiply, Argument] = {
-        Multiply.CHANNELS: channels,
-        Multiply.SEGMENT: segment,
-        Multiply.WEIGHTS: transform_weights(kernels(problem), tiling, mr, segment),
-        Multiply.WEIGHT_BYTES: 4 * padded * channels,
-        Multiply.PADDED: padded,
-        Multiply.K: problem.K,
-        Multiply.SHARE: share,
-        Multiply.CHUNK: chunk,
-        Multiply.BIAS: bias,
-        Multiply.PLACES: tiles.places,
-        Multiply.OUTPUT: site.y.address,
-        Multiply.OUTPUT_PLANE: site.y.planar.plane,
-        Multiply.PITCH: 4 * site.y.planar.pitch,
-        Multiply.RESIDUAL: residual.address if residual else Address(-1),
-        Multiply.RESIDUAL_PLANE: residual.planar.plane if residual else 0,
-        Multiply.ROW_BYTES: shape.row_bytes(),
-        Multiply.SUMS_BYTES: sums,
-        Multiply.SCRATCH: Scratch(),
-        Multiply.SCRATCH_STRIDE: scratch,
-    }
-    return Call(shape.kernel(), tuple(values.get(slot, 0) for slot in Multiply), runs, scratch)
+    variant = parse_variant(text)
+    build = winograd_channels.build if variant.mr else winograd_tiles.build
+    return build(problem, variant, site)
 
 
 ALGORITHM = Algorithm(

@@ -7,14 +7,15 @@ vectors gives, or takes, one pixel of every tile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, activate, epilogue_tag
+from zeroskip.codegen.layout import odd_lines
 from zeroskip.conv.toom_cook import Transforms, transforms
 from zeroskip.conv.transpose import transpose
+from zeroskip.conv.winograd_transforms import transform_input, transform_output
 
 # Asked for ahead of time: pixels by planes (VGG-16's 64 channels of 224x224: 7.5 ms, now 5.0) and weights by
 # bytes (its 512 channels of 14x14: 2.2 ms, now 1.35).
@@ -125,39 +126,6 @@ def _chunks(columns: int, tiling: Tiling) -> int:
     return -(-columns // tiling.groups)
 
 
-def _combine(b: Builder, coefficients: Sequence[float], xs: Sequence[Expr]) -> Expr:
-    """The sum of coefficient times vector; some coefficient is not zero."""
-    terms = [(float(c), x) for c, x in zip(coefficients, xs, strict=True) if c]
-    terms.sort(key=lambda term: term[0] != 1)
-    (c, x), *others = terms
-    total = x if c == 1 else x * c
-    for c, x in others:
-        total = total + x if c == 1 else total - x if c == -1 else b.fma(c, x, total)
-    return total
-
-
-def _transform_input(b: Builder, tiling: Tiling, d: Sequence[Expr]) -> list[Expr]:
-    """B^T d. The rows of points p and -p are an even part plus and minus an odd part."""
-    BT = tiling.matrices.BT
-    rows = [_combine(b, BT[0], d)]
-    for row in BT[1:-1:2]:
-        even, odd = _combine(b, row[0::2], d[0::2]), _combine(b, row[1::2], d[1::2])
-        rows += [even + odd, even - odd]
-    return [*rows, _combine(b, BT[-1], d)]
-
-
-def _transform_output(b: Builder, tiling: Tiling, z: Sequence[Expr]) -> list[Expr]:
-    """A^T z. Even rows weigh the sum of what belongs to p and -p, odd rows the difference."""
-    AT = tiling.matrices.AT
-    sums = [p + n for p, n in zip(z[1:-1:2], z[2:-1:2], strict=True)]
-    differences = [p - n for p, n in zip(z[1:-1:2], z[2:-1:2], strict=True)]
-    rows = []
-    for i, row in enumerate(AT):
-        parts = sums if i % 2 == 0 else differences
-        rows.append(_combine(b, [row[0], *row[1:-1:2], row[-1]], [z[0], *parts, z[-1]]))
-    return rows
-
-
 def _emit_read(b: Builder, tiling: Tiling, nv: int) -> None:
     """A task transforms the tiles of a block for a run of input channels."""
     together = b.arg(Read.TOGETHER)
@@ -193,7 +161,7 @@ def _read_down(
         for q, mask in enumerate(masks[g]):
             # what lies right of the padded row are other pixels, or anything
             d = [b.select(mask, b.load_vector(at + 4 * q * tiling.groups), 0.0) for at in starts]
-            for j, value in enumerate(_transform_input(b, tiling, d)):
+            for j, value in enumerate(transform_input(b, tiling.matrices, d)):
                 b.store(value, scratch + (j * width + q * tiling.groups + g) * b.vector_bytes)
 
 
@@ -208,7 +176,7 @@ def _read_across(b: Builder, tiling: Tiling, scratch: Expr, to: Expr) -> None:
             at = scratch + (j * groups * chunks + q * groups) * b.vector_bytes
             sources = [b.load_vector(at + g * b.vector_bytes) for g in range(groups)]
             columns += transpose(b, sources, inner, lambda t, c: tiling.m * t + c, lambda g, t: g * inner + t)
-        for i, value in enumerate(_transform_input(b, tiling, columns[: tiling.alpha])):
+        for i, value in enumerate(transform_input(b, tiling.matrices, columns[: tiling.alpha])):
             b.store(value, to + step * (j * tiling.alpha + i))
 
 
@@ -229,8 +197,8 @@ class Multiplication:
         return Kernel(name, lambda b: _Multiply(b, self).emit())
 
     def row_bytes(self) -> int:
-        """Bytes of scratch for the sums of a channel: an odd number of lines, to spread over cache sets."""
-        return (self.tiling.products * self.nv * self.tiling.lanes * 4 // 64 | 1) * 64
+        """Bytes of scratch for the sums of a channel."""
+        return odd_lines(self.tiling.products * self.nv * self.tiling.lanes * 4)
 
     def transform_bytes(self) -> int:
         """Bytes of scratch for the inverse transform of a vector of tiles."""
@@ -314,7 +282,7 @@ class _Multiply:
         step = self.shape.nv * b.vector_bytes
         for i in range(alpha):
             z = [b.load_vector(sums + (j * alpha + i) * step) for j in range(alpha)]
-            for row, value in enumerate(_transform_output(b, self.tiling, z)):
+            for row, value in enumerate(transform_output(b, self.tiling.matrices, z)):
                 b.store(value, self.transformed + (row * alpha + i) * b.vector_bytes)
 
     def finish_across(self, places: Expr, k: Expr) -> None:
@@ -335,7 +303,7 @@ class _Multiply:
                 b.prefetch(ahead + pitch * i + offset)
             at = self.transformed + i * tiling.alpha * b.vector_bytes
             z = [b.load_vector(at + j * b.vector_bytes) for j in range(tiling.alpha)]
-            sums: list[Expr | None] = [y + bias for y in _transform_output(b, tiling, z)]
+            sums: list[Expr | None] = [y + bias for y in transform_output(b, tiling.matrices, z)]
             for q, (pixels, width) in enumerate(zip(wide, widths, strict=True)):
                 part = sums[q * groups : (q + 1) * groups]
                 part += [None] * (groups - len(part))
