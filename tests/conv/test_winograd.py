@@ -122,6 +122,19 @@ def test_tiles_around_the_vector(runner, kit, m):
                 check(runner, kit, layer, str(variant), threads=1 + (q == size))
 
 
+def test_tiles_or_channels_in_the_vector_give_the_same(runner, kit):
+    """Both sum the input channels in their order."""
+    layer = kit.Layer(c=130, h=13, w=27, k=17, kernel=(3, 3), pads=(1, 1, 1, 1))
+    outputs: dict[int, list[np.ndarray]] = {}
+    for text in texts_of(layer, runner):
+        ((y,),) = runner.run(kit.alone(layer), kit.always("winograd", text), layer.inputs())
+        outputs.setdefault(parse_variant(text).m, []).append(y)
+    for first, *others in outputs.values():
+        assert others
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+
+
 def test_residual_and_activation(runner, kit):
     """Against the reference, with m = 2, whose error is direct convolution's."""
     layer = kit.Layer(

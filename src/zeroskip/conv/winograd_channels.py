@@ -9,7 +9,7 @@ tile's numbers are broadcast: a register tile is MR tiles x NV vectors of output
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,58 +56,59 @@ def variants(problem: ConvProblem, m: int, r: int, target: Target) -> list[Varia
 
 def cycles(problem: ConvProblem, variant: Variant, target: Target) -> float:
     """Products near the peak unless weights take longer to come, and two transforms."""
-    across, rows = _grid(problem, variant.m)
-    products, inputs = (variant.m + variant.r - 1) ** 2, channels(problem)
+    grid = _grid(problem, variant, target.lanes)
+    products, tiles, inputs = variant.products, grid.across * grid.rows, channels(problem)
     outputs = -(-problem.K // (variant.nv * target.lanes)) * variant.nv  # vectors
-    tiles, blocks = across * rows, Panels(rows, _rows(problem, variant, target.lanes)).count
     sums = products * inputs * outputs * tiles / 2 / PEAK
     size = 4 * target.lanes * products * inputs * outputs
-    weights = size * blocks / (NEAR if size < 8 << 20 else FAR)
+    weights = size * grid.blocks.count / (NEAR if size < 8 << 20 else FAR)
     read = READ * products * -(-inputs // target.lanes) * tiles
     return max(sums, weights) + read + FINISH * products * outputs * tiles
 
 
-def _grid(problem: ConvProblem, m: int) -> tuple[int, int]:
-    """Tiles of a row, and rows of tiles in all images."""
-    return -(-problem.Q // m), problem.N * -(-problem.P // m)
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of a layer: of a row, rows in all images, and these cut into blocks."""
+
+    across: int
+    rows: int
+    blocks: Panels
 
 
-def _rows(problem: ConvProblem, variant: Variant, lanes: int) -> int:
-    """Rows of tiles of a block, at most."""
-    across, _ = _grid(problem, variant.m)
-    row = 4 * lanes * (variant.m + variant.r - 1) ** 2 * -(-channels(problem) // lanes) * across
-    return max(-(-LEAST_TILES // across), BLOCK_BYTES // row)
+def _grid(problem: ConvProblem, variant: Variant, lanes: int) -> Grid:
+    across, rows = -(-problem.Q // variant.m), problem.N * -(-problem.P // variant.m)
+    row_bytes = 4 * lanes * variant.products * -(-channels(problem) // lanes) * across
+    return Grid(across, rows, Panels(rows, max(-(-LEAST_TILES // across), BLOCK_BYTES // row_bytes)))
 
 
 def build(problem: ConvProblem, variant: Variant, site: Site) -> tuple[Call, ...]:
     """Zeros around the output, then block by block the two kernels."""
     lanes, y = site.target.lanes, site.y.planar
-    across, rows = _grid(problem, variant.m)
-    blocks = Panels(rows, _rows(problem, variant, lanes))
+    grid = _grid(problem, variant, lanes)
+    blocks, across = grid.blocks, grid.across
     product_bytes = odd_lines(-(-channels(problem) // lanes) * blocks.nv * across * lanes * 4)
-    products = (variant.m + variant.r - 1) ** 2
-    shared: dict[str, Argument] = {
-        "TRANSFORMED": Address(site.allocate(products * product_bytes)),
-        "PRODUCT_BYTES": product_bytes,
-        "ACROSS": across,
-    }
+    transformed = Address(site.allocate(variant.products * product_bytes))
     # zeros right of a row are written with it where there are lanes for them
     right = y.pitch - y.width
     right = right if right < lanes - (y.width - 1) % lanes else 0
-    read, multiply = _read_call(problem, variant, site), _multiply_call(problem, variant, right, site)
+    read = _read_call(problem, variant, grid, site)
+    multiply = _multiply_call(problem, variant, grid, right, site)
     calls = [zero_borders(site.y, site.threads, right=not right)]
     first = 0
     for number in range(blocks.count):
         count = blocks.nv if number < blocks.wide else blocks.nv - 1
         panels = Panels(count * across, variant.mr)
-        own = shared | {
+        own: dict[str, Argument] = {
+            "TRANSFORMED": transformed,
+            "PRODUCT_BYTES": product_bytes,
+            "ACROSS": across,
             "FIRST": first,
             "ROWS": count,
             "TILES": count * across,
             "PANELS": panels.count,
             "WIDE": panels.wide,
         }
-        shape = _shape(problem, variant, panels.nv, site)
+        shape = _shape(problem, replace(variant, mr=panels.nv), site)
         calls += [
             replace(_of_block(read, Read, own), tasks=count * read.tasks),
             replace(_of_block(multiply, Multiply, own), kernel=shape.kernel()),
@@ -122,19 +123,17 @@ def _of_block(call: Call, slots: type[Read | Multiply], own: dict[str, Argument]
     return replace(call, arguments=tuple(arguments))
 
 
-def _shape(problem: ConvProblem, variant: Variant, mr: int, site: Site) -> Multiplication:
-    residual = site.residual is not None
-    return Multiplication(variant.m, variant.r, mr, variant.nv, problem.activation, residual)
+def _shape(problem: ConvProblem, variant: Variant, site: Site) -> Multiplication:
+    return Multiplication(variant, problem.activation, site.residual is not None)
 
 
-def _read_call(problem: ConvProblem, variant: Variant, site: Site) -> Call:
+def _read_call(problem: ConvProblem, variant: Variant, grid: Grid, site: Site) -> Call:
     """The input transform of a row of tiles; slots that differ from block to block are 0."""
-    lanes, x, alpha = site.target.lanes, site.x.planar, variant.m + variant.r - 1
+    lanes, x, alpha = site.target.lanes, site.x.planar, variant.alpha
     _, left, _, right = _pads(problem)
     vectors, width = -(-channels(problem) // lanes), x.width + left + right
-    parts, share = shares(vectors, tasks_for(site.threads, _grid(problem, variant.m)[1]))
-    across = _grid(problem, variant.m)[0]
-    line = 4 * lanes * round_up(max(width, across * variant.m + variant.r - 1), lanes)
+    parts, share = shares(vectors, tasks_for(site.threads, grid.rows))
+    line = 4 * lanes * round_up(max(width, grid.across * variant.m + variant.r - 1), lanes)
     scratch = read_scratch(alpha, line, lanes)
     values: dict[Read, Argument] = {
         Read.INPUT: site.x.address,
@@ -153,19 +152,17 @@ def _read_call(problem: ConvProblem, variant: Variant, site: Site) -> Call:
     return Call(read_kernel(variant.m, variant.r), arguments, parts, scratch)
 
 
-def _multiply_call(problem: ConvProblem, variant: Variant, right: int, site: Site) -> Call:
+def _multiply_call(problem: ConvProblem, variant: Variant, grid: Grid, right: int, site: Site) -> Call:
     """Products and inverse transform of a block; slots that differ from block to block are 0."""
     lanes, y, residual = site.target.lanes, site.y.planar, site.residual
-    across, rows = _grid(problem, variant.m)
-    tiles = Panels(rows, _rows(problem, variant, lanes)).nv * across
-    shape = _shape(problem, variant, variant.mr, site)
+    shape = _shape(problem, variant, site)
     width = variant.nv * lanes
     chunks = -(-problem.K // width)
     tasks, share = shares(chunks, tasks_for(site.threads))
     bias = np.zeros(chunks * width, np.float32)
     if problem.bias is not None:
         bias[: problem.K] = problem.bias
-    sums = tiles * variant.nv * shape.unit(lanes)
+    sums = grid.blocks.nv * grid.across * variant.nv * shape.unit(lanes)
     scratch = sums + shape.transform_bytes(lanes)
     values: dict[Multiply, Argument] = {
         Multiply.CHANNELS: channels(problem),
@@ -199,7 +196,7 @@ def _sources(problem: ConvProblem, variant: Variant, x: Planar) -> Array:
     top, left, bottom, _ = _pads(problem)
     image, row = (axis.reshape(-1, 1) for axis in np.indices((problem.N, -(-problem.P // variant.m))))
     # rows below the padding would only be multiplied by zero, but must be numbers: the last one that is read
-    rows = row * variant.m - top + np.arange(variant.m + variant.r - 1)
+    rows = row * variant.m - top + np.arange(variant.alpha)
     rows = np.minimum(rows, x.height + bottom - 1)
     return np.asarray(4 * ((image * x.rows + rows) * x.pitch - left), np.int32)
 

@@ -16,6 +16,7 @@ from zeroskip.codegen.layout import odd_lines
 from zeroskip.conv.channel_vectors import Planes, Run, finish, load_pixels
 from zeroskip.conv.toom_cook import Transforms, transforms
 from zeroskip.conv.winograd_transforms import transform_input, transform_output
+from zeroskip.conv.winograd_variant import Variant
 
 AHEAD = 8192  # bytes of weights that are asked for
 
@@ -129,61 +130,58 @@ def _transform_tile(b: Builder, matrices: Transforms, at: Expr, line: Expr, scra
 class Multiplication:
     """The second kernel: products on register tiles of MR tiles x NV vectors of output channels."""
 
-    m: int
-    r: int
-    mr: int
-    nv: int
+    variant: Variant
     activation: Activation | None
     residual: bool
 
     def kernel(self) -> Kernel:
         """The kernel to be compiled."""
-        flags = epilogue_tag(self.activation, self.residual)
-        name = f"winograd_{self.m}_{self.r}_channels_{self.mr}x{self.nv}{flags}"
+        v, flags = self.variant, epilogue_tag(self.activation, self.residual)
+        name = f"winograd_{v.m}_{v.r}_channels_{v.mr}x{v.nv}{flags}"
         return Kernel(name, lambda b: _Multiply(b, self).emit())
-
-    @property
-    def alpha(self) -> int:
-        """Rows and columns of a tile's input, and of its transform."""
-        return self.m + self.r - 1
 
     def together(self, lanes: int) -> int:
         """Tiles that are transformed back together: their pixels fill vectors."""
-        return lanes // gcd(self.m, lanes)
+        return lanes // gcd(self.variant.m, lanes)
 
     def unit(self, lanes: int) -> int:
         """Bytes of scratch for the sums of a tile and vector."""
-        return odd_lines(4 * lanes * self.alpha**2)
+        return odd_lines(4 * lanes * self.variant.products)
 
     def transform_bytes(self, lanes: int) -> int:
         """Bytes of scratch for the inverse transform: a tile's, and the pixels of those done together."""
-        return 4 * lanes * self.m * (self.alpha + self.m * self.together(lanes))
+        m = self.variant.m
+        return 4 * lanes * m * (self.variant.alpha + m * self.together(lanes))
 
 
 class _Multiply:
     def __init__(self, b: Builder, shape: Multiplication) -> None:
-        self.b, self.shape, self.matrices = b, shape, transforms(shape.m, shape.r)
-        self.products, self.chunk_bytes = shape.alpha**2, shape.nv * b.vector_bytes
+        self.b, self.shape, self.variant = b, shape, shape.variant
+        self.matrices = transforms(self.variant.m, self.variant.r)
+        self.chunk_bytes = self.variant.nv * b.vector_bytes
         self.tiles, self.channels = b.arg(Multiply.TILES), b.arg(Multiply.CHANNELS)
         self.unit = shape.unit(b.lanes)
         self.sums = b.pointer(Multiply.SCRATCH) + b.thread * b.arg(Multiply.SCRATCH_STRIDE)
         self.halves = self.sums + b.arg(Multiply.SUMS_BYTES)
-        self.pixels = self.halves + shape.m * shape.alpha * b.vector_bytes
+        self.pixels = self.halves + self.variant.m * self.variant.alpha * b.vector_bytes
 
     def emit(self) -> None:
         """Chunk by chunk: its products with all tiles of the block, then their pixels."""
         b, share = self.b, self.b.arg(Multiply.SHARE)
         first = b.task * share
         with b.loop(first, b.minimum(first + share, b.arg(Multiply.CHUNKS))) as chunk:
-            with b.loop(0, self.products) as e:
+            with b.loop(0, self.variant.products) as e:
                 self.product(chunk, e)
-            with b.loop(0, b.arg(Multiply.ROWS)) as row, b.loop(0, self.shape.nv) as v:
+            with b.loop(0, b.arg(Multiply.ROWS)) as row, b.loop(0, self.variant.nv) as v:
                 self.finish(chunk, row, v)
 
     def product(self, chunk: Expr, e: Expr) -> None:
         """One of the alpha^2 sums over the input channels, panel by panel of tiles."""
-        b, mr = self.b, self.shape.mr
-        weights = b.pointer(Multiply.WEIGHTS) + (chunk * self.products + e) * self.channels * self.chunk_bytes
+        b, mr = self.b, self.variant.mr
+        weights = (
+            b.pointer(Multiply.WEIGHTS)
+            + (chunk * self.variant.products + e) * self.channels * self.chunk_bytes
+        )
         data = b.pointer(Multiply.TRANSFORMED) + e * b.arg(Multiply.PRODUCT_BYTES)
         sums, wide = self.sums + e * b.vector_bytes, b.arg(Multiply.WIDE)
         with b.loop(0, wide) as panel:
@@ -194,7 +192,7 @@ class _Multiply:
 
     def panel(self, data: Expr, weights: Expr, sums: Expr, tile: Expr, mr: int) -> None:
         """The sums of `mr` tiles: a vector of input channels of each at a time."""
-        b, nv = self.b, self.shape.nv
+        b, nv = self.b, self.variant.nv
         acc = [[b.var(b.vector()) for _ in range(nv)] for _ in range(mr)]
         factors, source = b.var(weights), b.var(data + tile * b.vector_bytes)
         with b.loop(0, self.channels, b.lanes) as c:
@@ -218,18 +216,18 @@ class _Multiply:
         """A row of tiles of LANES output channels: transform back some tiles, write their pixels."""
         b, shape = self.b, self.shape
         together, across = shape.together(b.lanes), b.arg(Multiply.ACROSS)
-        number = chunk * shape.nv + v
+        number = chunk * self.variant.nv + v
         bias = b.load_vector(b.pointer(Multiply.BIAS) + number * b.vector_bytes)
-        sums = self.sums + (row * across * shape.nv + v) * self.unit
+        sums = self.sums + (row * across * self.variant.nv + v) * self.unit
         with b.loop(0, across, together) as first:
             with b.loop(first, b.minimum(first + together, across)) as tile:
-                to = self.pixels + (tile - first) * (shape.m * b.vector_bytes)
-                self.transform_tile(sums + tile * (shape.nv * self.unit), bias, to)
-            self.write(number * b.lanes, row, first * shape.m)
+                to = self.pixels + (tile - first) * (self.variant.m * b.vector_bytes)
+                self.transform_tile(sums + tile * (self.variant.nv * self.unit), bias, to)
+            self.write(number * b.lanes, row, first * self.variant.m)
 
     def transform_tile(self, sums: Expr, bias: Expr, to: Expr) -> None:
         """A^T (sums) A and the bias, into the pixels from `to` on."""
-        b, m, alpha = self.b, self.shape.m, self.shape.alpha
+        b, m, alpha = self.b, self.variant.m, self.variant.alpha
         width = m * self.shape.together(b.lanes)
         for j in range(alpha):
             z = [b.load_vector(sums + (i * alpha + j) * b.vector_bytes) for i in range(alpha)]
@@ -243,7 +241,7 @@ class _Multiply:
     def write(self, k: Expr, row: Expr, start: Expr) -> None:
         """The pixels of some tiles, from column `start` on, into the planes from `k` on."""
         b, shape, Q = self.b, self.shape, self.b.arg(Multiply.Q)
-        width = shape.m * shape.together(b.lanes)
+        width = self.variant.m * shape.together(b.lanes)
         planes = Planes(
             b.pointer(Multiply.OUTPUT),
             b.arg(Multiply.OUTPUT_PLANE),
@@ -253,7 +251,7 @@ class _Multiply:
             shape.activation,
         )
         entry = b.pointer(Multiply.PLACES) + (b.arg(Multiply.FIRST) + row) * 8
-        corner, rows = b.load_i32(entry), b.minimum(b.load_i32(entry + 4), b.int(shape.m))
+        corner, rows = b.load_i32(entry), b.minimum(b.load_i32(entry + 4), b.int(self.variant.m))
         with b.loop(0, b.minimum(b.int(width), Q - start), b.lanes) as column:
             x = start + column
             left = Q - x

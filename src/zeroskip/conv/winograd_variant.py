@@ -25,6 +25,16 @@ class Variant:
         size = f"{self.mr}x{self.nv}" if self.mr else f"{self.nv}"
         return f"F({self.m}x{self.m},{self.r}x{self.r})/{size}"
 
+    @property
+    def alpha(self) -> int:
+        """Rows and columns of a tile's input, and of its transform."""
+        return self.m + self.r - 1
+
+    @property
+    def products(self) -> int:
+        """Numbers in the transform of a tile."""
+        return self.alpha**2
+
 
 def parse_variant(text: str) -> Variant:
     """The inverse of ``str(variant)``."""
