@@ -64,8 +64,22 @@ def test_products_find_their_weights_asked_for(networks, network, threads):
     networks.agreeing(network, np.random.default_rng(1).standard_normal((1, 64, 14, 14)).astype(np.float32))
 
 
+def test_a_product_with_zeros_alone_has_nothing_to_ask_for(networks):
+    w = np.random.default_rng(0).standard_normal((96, 64, 1, 1)).astype(np.float32)
+    constants = {"w": np.where(np.abs(w) > 1.6, w, 0).astype(np.float32), "z": np.zeros((9, 96), np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "z"], ["y"], transB=1),
+    ]
+    model = networks.model(nodes, {"x": ["N", 64, 14, 14]}, {"y": ["N", 9]}, constants)
+    session = InferenceSession(model, SessionOptions(prefer="sparse_direct"))
+    assert asked(session.plan.steps) == []
+
+
 @given(
-    sizes=st.lists(st.integers(1, 3000).map(lambda n: 64 * n), min_size=1, max_size=3),
+    sizes=st.lists(st.integers(0, 3000).map(lambda n: 64 * n), min_size=1, max_size=3),
     kernels=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 500), st.integers(1, 2000)), max_size=4),
 )
 def test_nothing_is_asked_for_twice_or_past_the_end(sizes, kernels):

@@ -24,7 +24,9 @@ class Part:
 
 
 Argument = int | Address | Scratch | Part | np.ndarray
-"""A number, a place in a buffer, the scratch memory, or the address of an array (kept alive by the call)."""
+"""A number, a place in a buffer, the scratch memory, or the address of an array (kept alive by the call).
+
+Or of a part of another call's array."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Asking:
     """How a kernel can ask for memory that later calls read, while it computes.
 
     Its arguments from `slot` on say for which: the first byte, bytes for each task, bytes for each turn. It
-    has so many `turns` in all tasks together, and can ask for so many `bytes` without waiting for them.
+    has so many `turns` in all tasks together, and can ask for so many `bytes`, whole lines, without waiting.
     """
 
     slot: int

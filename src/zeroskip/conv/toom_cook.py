@@ -49,6 +49,29 @@ class Transforms:
         return float((absolute.max() / self.G.shape[1]) ** 2)
 
 
+@dataclass(frozen=True)
+class Filtering:
+    """F(m x m, r x r): m x m outputs of an r x r filter."""
+
+    m: int
+    r: int
+
+    @property
+    def alpha(self) -> int:
+        """Rows and columns of a tile's input, and of its transform."""
+        return self.m + self.r - 1
+
+    @property
+    def products(self) -> int:
+        """Numbers in the transform of a tile."""
+        return self.alpha**2
+
+    @property
+    def matrices(self) -> Transforms:
+        """The transforms of F(m, r)."""
+        return transforms(self.m, self.r)
+
+
 @cache
 def transforms(m: int, r: int) -> Transforms:
     """The matrices of F(m, r); m + r - 1 is one of `POINTS`."""

@@ -10,6 +10,8 @@ paper's F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3): 2.25, 4 and 5.06 times fewer. 
 that stay in the second cache: transform the block's input, multiply for a *chunk* of output channels,
 transform back with the epilogue, next chunk. With several threads a few blocks are done at a time.
 
+Vectors hold a number of many tiles (`winograd_tiles`) or, for few, of many channels (`winograd_channels`).
+
 A strided layer is a sum over the phases of its input, with stride 1 and a kernel of r = ceil(R / stride) rows
 for each: 7x7/2 is F(3x3, 4x4) on four times the channels, 3.06 times fewer products. Kernels that are not
 square are filled up with zeros.
@@ -30,7 +32,7 @@ from zeroskip.codegen import Call, Target
 from zeroskip.conv import winograd_channels, winograd_tiles
 from zeroskip.conv.algorithm import Algorithm, Site
 from zeroskip.conv.problem import ConvProblem
-from zeroskip.conv.toom_cook import POINTS, transforms
+from zeroskip.conv.toom_cook import POINTS
 from zeroskip.conv.winograd_variant import kernel_size, parse_variant
 
 # Terms R S C of a sum from which on `a` products a dimension are accurate enough: see above.
@@ -79,6 +81,6 @@ ALGORITHM = Algorithm(
     _variants,
     _cycles,
     _build,
-    growth=lambda text: transforms(parse_variant(text).m, parse_variant(text).r).growth,
+    growth=lambda text: parse_variant(text).matrices.growth,
     in_place=True,
 )

@@ -21,7 +21,6 @@ from zeroskip.conv.borders import zero_borders
 from zeroskip.conv.panels import Panels
 from zeroskip.conv.problem import Array, ConvProblem
 from zeroskip.conv.sharing import shares, tasks_for
-from zeroskip.conv.toom_cook import transforms
 from zeroskip.conv.winograd_channels_kernel import (
     Multiplication,
     Multiply,
@@ -129,12 +128,12 @@ def _shape(problem: ConvProblem, variant: Variant, site: Site) -> Multiplication
 
 def _read_call(problem: ConvProblem, variant: Variant, grid: Grid, site: Site) -> Call:
     """The input transform of a row of tiles; slots that differ from block to block are 0."""
-    lanes, x, alpha = site.target.lanes, site.x.planar, variant.alpha
+    lanes, x = site.target.lanes, site.x.planar
     _, left, _, right = _pads(problem)
     vectors, width = -(-channels(problem) // lanes), x.width + left + right
     parts, share = shares(vectors, tasks_for(site.threads, grid.rows))
-    line = 4 * lanes * round_up(max(width, grid.across * variant.m + variant.r - 1), lanes)
-    scratch = read_scratch(alpha, line, lanes)
+    pixels = round_up(max(width, grid.across * variant.m + variant.r - 1), lanes)
+    scratch = read_scratch(variant, pixels, lanes)
     values: dict[Read, Argument] = {
         Read.INPUT: site.x.address,
         Read.PLANE: x.plane,
@@ -144,12 +143,12 @@ def _read_call(problem: ConvProblem, variant: Variant, grid: Grid, site: Site) -
         Read.SHARE: share,
         Read.SOURCES: _sources(problem, variant, x),
         Read.WIDTH: width,
-        Read.PIXELS: line // (4 * lanes),
+        Read.PIXELS: pixels,
         Read.SCRATCH: Scratch(),
         Read.SCRATCH_STRIDE: scratch,
     }
     arguments = tuple(values.get(slot, 0) for slot in Read)
-    return Call(read_kernel(variant.m, variant.r), arguments, parts, scratch)
+    return Call(read_kernel(variant), arguments, parts, scratch)
 
 
 def _multiply_call(problem: ConvProblem, variant: Variant, grid: Grid, right: int, site: Site) -> Call:
@@ -210,7 +209,7 @@ def _places(problem: ConvProblem, variant: Variant, y: Planar) -> Array:
 
 def _weights(problem: ConvProblem, variant: Variant, width: int) -> Array:
     """See `Multiply.WEIGHTS`; output channels that are missing in the last chunk are zero."""
-    v = transformed_filters(kernels(problem), transforms(variant.m, variant.r))
+    v = transformed_filters(kernels(problem), variant.matrices)
     v = np.pad(v, ((0, 0), (0, -problem.K % width), (0, 0)))
     v = v.reshape(len(v), -1, width, v.shape[2]).transpose(1, 0, 3, 2)
     return np.ascontiguousarray(v)

@@ -14,7 +14,7 @@ from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, epilogue_tag
 from zeroskip.codegen.layout import odd_lines
 from zeroskip.conv.channel_vectors import Planes, Run, finish, load_pixels
-from zeroskip.conv.toom_cook import Transforms, transforms
+from zeroskip.conv.toom_cook import Transforms
 from zeroskip.conv.winograd_transforms import transform_input, transform_output
 from zeroskip.conv.winograd_variant import Variant
 
@@ -72,14 +72,15 @@ class Multiply(IntEnum):
     SCRATCH_STRIDE = auto()
 
 
-def read_kernel(m: int, r: int) -> Kernel:
-    """The input transform of F(m, r)."""
-    return Kernel(f"winograd_{m}_{r}_read_channels", lambda b: _emit_read(b, transforms(m, r)))
+def read_kernel(variant: Variant) -> Kernel:
+    """The input transform of a variant; all of equal m and r share it."""
+    matrices = variant.matrices
+    return Kernel(f"winograd_{variant.m}_{variant.r}_read_channels", lambda b: _emit_read(b, matrices))
 
 
-def read_scratch(alpha: int, line: int, lanes: int) -> int:
-    """Bytes of scratch memory of the input transform, with `line` bytes for a row of pixels."""
-    return alpha * line + 4 * lanes * alpha**2
+def read_scratch(variant: Variant, pixels: int, lanes: int) -> int:
+    """Bytes of scratch memory of the input transform, with rows of so many `pixels`."""
+    return 4 * lanes * (variant.alpha * pixels + variant.products)
 
 
 def _emit_read(b: Builder, matrices: Transforms) -> None:
@@ -157,7 +158,6 @@ class Multiplication:
 class _Multiply:
     def __init__(self, b: Builder, shape: Multiplication) -> None:
         self.b, self.shape, self.variant = b, shape, shape.variant
-        self.matrices = transforms(self.variant.m, self.variant.r)
         self.chunk_bytes = self.variant.nv * b.vector_bytes
         self.tiles, self.channels = b.arg(Multiply.TILES), b.arg(Multiply.CHANNELS)
         self.unit = shape.unit(b.lanes)
@@ -231,11 +231,11 @@ class _Multiply:
         width = m * self.shape.together(b.lanes)
         for j in range(alpha):
             z = [b.load_vector(sums + (i * alpha + j) * b.vector_bytes) for i in range(alpha)]
-            for i, value in enumerate(transform_output(b, self.matrices, z)):
+            for i, value in enumerate(transform_output(b, self.variant.matrices, z)):
                 b.store(value, self.halves + (i * alpha + j) * b.vector_bytes)
         for i in range(m):
             z = [b.load_vector(self.halves + (i * alpha + j) * b.vector_bytes) for j in range(alpha)]
-            for j, value in enumerate(transform_output(b, self.matrices, z)):
+            for j, value in enumerate(transform_output(b, self.variant.matrices, z)):
                 b.store(value + bias, to + (i * width + j) * b.vector_bytes)
 
     def write(self, k: Expr, row: Expr, start: Expr) -> None:

@@ -13,7 +13,7 @@ from enum import IntEnum, auto
 from zeroskip.codegen import Builder, Expr, Kernel
 from zeroskip.codegen.activations import Activation, activate, epilogue_tag
 from zeroskip.codegen.layout import odd_lines
-from zeroskip.conv.toom_cook import Transforms, transforms
+from zeroskip.conv.toom_cook import Filtering
 from zeroskip.conv.transpose import transpose
 from zeroskip.conv.winograd_transforms import transform_input, transform_output
 
@@ -24,27 +24,15 @@ WEIGHTS_AHEAD = 6144
 
 
 @dataclass(frozen=True)
-class Tiling:
+class Tiling(Filtering):
     """F(m x m, r x r) on vectors of some length: how tiles fill a vector."""
 
-    m: int
-    r: int
     lanes: int
 
     @property
     def name(self) -> str:
         """E.g. ``winograd_4_3``."""
         return f"winograd_{self.m}_{self.r}"
-
-    @property
-    def alpha(self) -> int:
-        """Rows and columns of a tile's input, and of its transform."""
-        return self.m + self.r - 1
-
-    @property
-    def products(self) -> int:
-        """Numbers in the transform of a tile."""
-        return self.alpha**2
 
     @property
     def per_group(self) -> int:
@@ -55,11 +43,6 @@ class Tiling:
     def groups(self) -> int:
         """G: groups of a vector."""
         return self.lanes // self.per_group
-
-    @property
-    def matrices(self) -> Transforms:
-        """The transforms of F(m, r)."""
-        return transforms(self.m, self.r)
 
 
 class Read(IntEnum):

@@ -7,33 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from zeroskip.conv.problem import Array, ConvProblem
+from zeroskip.conv.toom_cook import Filtering
 
 
 @dataclass(frozen=True)
-class Variant:
+class Variant(Filtering):
     """F(m x m, r x r) on blocks of nv vectors of tiles; as text ``F(4x4,3x3)/2``.
 
     Or, ``F(4x4,3x3)/14x2``, on register tiles of mr tiles by nv vectors of output channels.
     """
 
-    m: int
-    r: int
     nv: int
     mr: int = 0
 
     def __str__(self) -> str:
         size = f"{self.mr}x{self.nv}" if self.mr else f"{self.nv}"
         return f"F({self.m}x{self.m},{self.r}x{self.r})/{size}"
-
-    @property
-    def alpha(self) -> int:
-        """Rows and columns of a tile's input, and of its transform."""
-        return self.m + self.r - 1
-
-    @property
-    def products(self) -> int:
-        """Numbers in the transform of a tile."""
-        return self.alpha**2
 
 
 def parse_variant(text: str) -> Variant:
