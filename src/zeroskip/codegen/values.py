@@ -8,7 +8,7 @@ from functools import cache
 
 from llvmlite import ir
 
-from zeroskip.codegen.expr import F32, I8, I32, I64, PTR, VOID, Combine, Expr, Operand, Var
+from zeroskip.codegen.expr import F32, I1, I8, I16, I32, I64, PTR, VOID, Combine, Expr, Operand, Var
 from zeroskip.codegen.target import Target
 
 
@@ -74,8 +74,14 @@ class Values:
     def lanes_below(self, count: Operand) -> Expr:
         """The mask of the first `count` lanes (all where `count` is at least the vector's length)."""
         limit = self.minimum(self.like(count, self.int(0)), self.int(self.lanes))
-        narrow = Expr(self, self.ir.trunc(limit.value, I32))
-        return self.lane_numbers() < self.splat(narrow)
+        if self.lanes < 16:
+            return self.lane_numbers() < self.splat(self._narrow(limit))
+        # Bits, not a comparison: LLVM compares anew wherever the mask is used, also in loops (5 % of depthwise
+        # layers, for the units that compare are those that multiply).
+        ones = ir.Constant(I32, -1)
+        above = self.ir.shl(ones, self._narrow(self.maximum(limit, 0)).value)
+        bits = self.ir.trunc(self.ir.xor(above, ones), I16)
+        return Expr(self, self.ir.bitcast(bits, ir.VectorType(I1, 16)))
 
     def lanes_between(self, start: Operand, stop: Operand, stride: int = 1) -> Expr:
         """The mask of the lanes for which ``start <= stride * lane < stop``."""

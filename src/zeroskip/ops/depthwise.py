@@ -27,7 +27,6 @@ class Arg(IntEnum):
 
     WEIGHTS = down.MORE  # float32[C*M][R][S]
     BIAS = auto()  # float32[C*M]
-    MULTIPLIER = auto()  # M: output channels per input channel
     RESIDUAL = auto()
     RESIDUAL_PITCH = auto()  # bytes, as the next two
     RESIDUAL_IMAGE = auto()
@@ -39,12 +38,14 @@ class _Shape:
     """What the kernel's code depends on."""
 
     windows: Windows
+    multiplier: int  # output channels per input channel
     activation: Activation | None
     residual: bool
 
     @property
     def name(self) -> str:
-        return f"depthwise_{self.windows.name}{epilogue_tag(self.activation, self.residual)}"
+        times = f"_times{self.multiplier}" if self.multiplier > 1 else ""
+        return f"depthwise_{self.windows.name}{times}{epilogue_tag(self.activation, self.residual)}"
 
 
 def refuses(weight_shape: tuple[int, ...]) -> str | None:
@@ -81,13 +82,12 @@ def depthwise(
     )
     windows = Windows((size[0], size[1]), strides, dilations)
     windows = replace(windows, borders=reads_through(source, out, windows, pads))
-    shape = _Shape(windows, activation, residual is not None)
+    shape = _Shape(windows, channels // source.channels, activation, residual is not None)
     other = planes.view((residual or y).layout)
     own: dict[int, Argument] = {
         **down.slots(x, y, windows, pads, target.lanes),
         Arg.WEIGHTS: np.ascontiguousarray(weight, np.float32),
         Arg.BIAS: np.zeros(channels, np.float32) if bias is None else np.ascontiguousarray(bias, np.float32),
-        Arg.MULTIPLIER: channels // source.channels,
         Arg.RESIDUAL: residual.address if residual else 0,
         Arg.RESIDUAL_PITCH: other.pitch,
         Arg.RESIDUAL_IMAGE: other.image,
@@ -113,7 +113,7 @@ class _Emitter(Walk):
 
     def source_plane(self, plane: Expr) -> Expr:
         """M output channels read one input channel."""
-        return plane // self.b.arg(Arg.MULTIPLIER)
+        return plane // self.shape.multiplier if self.shape.multiplier > 1 else plane
 
     def initial(self) -> Expr:
         """The bias."""
