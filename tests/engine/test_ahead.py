@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from zeroskip.codegen import Asking, Call, Kernel, Part
+from zeroskip.codegen import Asking, Call, Coming, Kernel, Part
 from zeroskip.engine import InferenceSession, SessionOptions, ahead
 from zeroskip.engine.ahead import ask_ahead
+from zeroskip.engine.batches import in_parts
+from zeroskip.engine.executor import Context
 from zeroskip.engine.plan import Step
 
 WIDTHS = (96, 160, 64)
@@ -76,6 +78,42 @@ def test_a_product_with_zeros_alone_has_nothing_to_ask_for(networks):
     model = networks.model(nodes, {"x": ["N", 64, 14, 14]}, {"y": ["N", 9]}, constants)
     session = InferenceSession(model, SessionOptions(prefer="sparse_direct"))
     assert asked(session.plan.steps) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_next_images_are_asked_for_where_they_are_known(networks, threads):
+    rng = np.random.default_rng(2)
+    w = rng.standard_normal((96, 64, 1, 1)).astype(np.float32)
+    constants = {"w": np.where(np.abs(w) > 1.6, w, 0).astype(np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    model = networks.model(nodes, {"x": ["N", 64, 14, 14]}, {"y": ["N", 96, 14, 14]}, constants)
+    session = InferenceSession(model, SessionOptions(prefer="sparse_direct", threads=threads))
+    x = rng.standard_normal((3, 64, 14, 14)).astype(np.float32)
+    call = next(call for step in session.plan.steps for call in step.calls if call.asking)
+    slot = call.asking.slot
+    what, task, turn = call.arguments[slot : slot + 3]
+    assert what == Coming(next(n for n, b in enumerate(session.plan.buffers) if b.source == ("input", "x")))
+    assert 0 < turn <= task <= x[0].nbytes + turn
+
+    context, outputs = Context(session.plan), {"y": np.empty((1, 96, 14, 14), np.float32)}
+    (program,) = context.prepare()
+    block = next(array for array in program._keep if getattr(array, "size", 0) == len(call.arguments))
+    for coming, expected in ((x[1:2], [x[1:2].ctypes.data, task]), (None, [0, 0])):
+        context.run({"x": x[:1]}, outputs, session._pool, None if coming is None else {"x": coming})
+        assert block[slot : slot + 2].tolist() == expected
+    np.testing.assert_array_equal(outputs["y"], session.run(None, {"x": x[:1]})[0])
+
+
+def test_parts_of_a_batch_hear_what_follows_them():
+    heard = []
+
+    def run(now, coming):
+        heard.append((len(now["x"]), coming["x"].tolist() if coming else None))
+        return {"y": now["x"] + 1}, "plan"
+
+    outputs, plan = in_parts(run, {"x": np.arange(5)}, 2)
+    assert heard == [(2, [2, 3]), (2, [4]), (1, None)]
+    assert outputs["y"].tolist() == [1, 2, 3, 4, 5] and plan == "plan"
 
 
 @given(

@@ -1,7 +1,7 @@
 """Machine code from Python: the only room that knows LLVM."""
 
 from zeroskip.codegen.builder import Builder
-from zeroskip.codegen.call import Argument, Asking, Call, Part, Scratch, side_by_side
+from zeroskip.codegen.call import Argument, Asking, Call, Coming, Part, Scratch, side_by_side
 from zeroskip.codegen.compile import Kernel, assembly, load
 from zeroskip.codegen.expr import Expr, Var
 from zeroskip.codegen.layout import SLACK, Address, Layout, Operand, Plain, Planar
@@ -14,6 +14,7 @@ __all__ = [
     "Asking",
     "Builder",
     "Call",
+    "Coming",
     "Expr",
     "Kernel",
     "Layout",

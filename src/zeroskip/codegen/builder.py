@@ -22,10 +22,11 @@ class Builder(Memory):
 
     @contextmanager
     def loop(self, start: Operand, stop: Operand, step: Operand = 1) -> Iterator[Expr]:
-        """``for i in range(start, stop, step)`` with a positive step; one turn, if that is known, is no loop."""
-        if isinstance(start, int) and isinstance(stop, int) and start < stop and stop == step:
-            yield self.int(start)
-            return
+        """``for i in range(start, stop, step)`` with a positive step; one turn, where known, is no loop."""
+        match start, stop, step:
+            case int(begin), int(end), int(turn) if begin < end <= begin + turn:
+                yield self.int(begin)
+                return
         first, last, stride = (self.like(value, self.int(0)) for value in (start, stop, step))
         before = self.ir.block
         body, done = (self.function.append_basic_block(name) for name in ("loop", "done"))

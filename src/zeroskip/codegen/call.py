@@ -23,10 +23,21 @@ class Part:
     offset: int = 0
 
 
-Argument = int | Address | Scratch | Part | np.ndarray
+@dataclass(frozen=True)
+class Coming:
+    """Stands for the address of a byte of what the next run will find in a buffer of the caller's.
+
+    Where no run follows, it and the argument in its slot + 1 are 0.
+    """
+
+    buffer: int
+    offset: int = 0
+
+
+Argument = int | Address | Scratch | Part | Coming | np.ndarray
 """A number, a place in a buffer, the scratch memory, or the address of an array (kept alive by the call).
 
-Or of a part of another call's array."""
+Or of a part of another call's array, or of the next run's."""
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ class Values:
         limit = self.minimum(self.like(count, self.int(0)), self.int(self.lanes))
         if self.lanes < 16:
             return self.lane_numbers() < self.splat(self._narrow(limit))
-        # Bits, not a comparison: LLVM compares anew wherever the mask is used, also in loops (5 % of depthwise
-        # layers, for the units that compare are those that multiply).
+        # Bits, no comparison: LLVM compares anew wherever the mask is used, also in loops (5 % of depthwise
+        # layers, for the same units compare and multiply).
         ones = ir.Constant(I32, -1)
         above = self.ir.shl(ones, self._narrow(self.maximum(limit, 0)).value)
         bits = self.ir.trunc(self.ir.xor(above, ones), I16)

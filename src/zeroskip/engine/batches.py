@@ -18,7 +18,7 @@ from zeroskip.engine.runner import Runner, Shapes
 # Images whose products are done at once, at most: more share no more, and their features need memory.
 TOGETHER = 64
 
-Run = Callable[[Mapping[str, Array]], tuple[dict[str, Array], Plan]]
+Run = Callable[[Mapping[str, Array], Mapping[str, Array]], tuple[dict[str, Array], Plan]]
 
 
 @dataclass(eq=False)
@@ -37,13 +37,13 @@ class Batches:
 
     def run(self, arrays: Mapping[str, Array], images: int) -> tuple[dict[str, Array], Plan]:
         """The outputs for a batch, so many `images` at a time, and the plan that made them."""
-        outputs, plan = in_parts(lambda part: self.head.run(part, {}), arrays, images)
+        outputs, plan = in_parts(lambda part, coming: self.head.run(part, {}, coming), arrays, images)
         rest = self.rest
         if rest is None:
             return outputs, plan
         passed = {name: array for name, array in outputs.items() if name in rest.inputs}
         together = share(len(next(iter(passed.values()))), TOGETHER)
-        made, then = in_parts(lambda part: rest.run(part, {}), passed, together)
+        made, then = in_parts(lambda part, coming: rest.run(part, {}, coming), passed, together)
         return {**outputs, **made}, self._plan(plan, then)
 
     def prepare(self, shapes: Shapes, images: int) -> Plan:
@@ -68,11 +68,18 @@ def share(count: int, most: int) -> int:
 
 
 def in_parts(run: Run, arrays: Mapping[str, Array], images: int) -> tuple[dict[str, Array], Plan]:
-    """What `run` gives for so many `images` at a time, of all of them; the plan of the last part."""
+    """What `run` gives for so many `images` at a time, of all of them; the plan of the last part.
+
+    It is told what is coming after each part, nothing after the last one.
+    """
     count = len(next(iter(arrays.values())))
     whole: dict[str, Array] = {}
     for first in range(0, count, images):
-        part, plan = run({name: array[first : first + images] for name, array in arrays.items()})
+        now, coming = (
+            {name: array[start : start + images] for name, array in arrays.items() if start < count}
+            for start in (first, first + images)
+        )
+        part, plan = run(now, coming)
         for name, array in part.items():
             if name not in whole:
                 whole[name] = np.empty((count, *array.shape[1:]), array.dtype)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zeroskip.codegen import Address, Call, Operand, Part, Plain, Scratch, load
+from zeroskip.codegen import Address, Call, Coming, Operand, Part, Plain, Scratch, load
 from zeroskip.codegen.runtime import Header, Record, ThreadPool, program_slots, run_alone
 from zeroskip.engine.memory import allocate
 from zeroskip.engine.plan import Array, Objects, Plan, PythonCall, Step
@@ -19,6 +19,7 @@ class Program:
         addresses = load([call.kernel for call in calls], context.plan.target)
         self._keep: list[object] = [calls]
         self.patches: list[tuple[Array, int, int, int]] = []
+        self._coming: list[tuple[Array, int, Coming, int]] = []
         size = program_slots(len(calls), context.plan.threads)
         self.slots = np.zeros(size + 8, np.int64)
         # records are cache lines of their own
@@ -46,6 +47,10 @@ class Program:
                     self.patches.append((block, slot, argument.buffer, argument.offset))
             elif isinstance(argument, Scratch):
                 block[slot] = context.scratch(call.scratch)
+            elif isinstance(argument, Coming):
+                size = call.arguments[slot + 1]
+                assert isinstance(size, int)
+                self._coming.append((block, slot, argument, size))
             elif isinstance(argument, Part):
                 block[slot] = argument.array.ctypes.data + argument.offset
             elif isinstance(argument, np.ndarray):
@@ -55,10 +60,17 @@ class Program:
         self._keep.append(block)
         return block
 
-    def run(self, external: Mapping[int, int], pool: ThreadPool | None) -> None:
-        """Run with the caller's buffers at `external` addresses, on the pool's threads or this one alone."""
+    def run(
+        self, external: Mapping[int, int], pool: ThreadPool | None, coming: Mapping[int, int] | None = None
+    ) -> None:
+        """Run with the caller's buffers at `external` addresses, on the pool's threads or this one alone.
+
+        The next run's will be at those that are `coming`, if any.
+        """
         for block, slot, buffer, offset in self.patches:
             block[slot] = external[buffer] + offset
+        for block, slot, what, size in self._coming:
+            block[slot : slot + 2] = (coming[what.buffer] + what.offset, size) if coming else 0
         if pool is None:
             self.slots[Header.THREADS] = 1
             run_alone(self.slots.ctypes.data)
@@ -127,10 +139,19 @@ class Context:
             self._groups = self.programs(self.plan.steps)
         return self._groups
 
-    def run(self, inputs: Mapping[str, Array], outputs: dict[str, Array], pool: ThreadPool | None) -> None:
-        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced by Python's."""
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: dict[str, Array],
+        pool: ThreadPool | None,
+        coming: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Run the plan: `inputs` are C-contiguous; `outputs` are filled, or replaced by Python's.
+
+        The next run's inputs may be asked for, if it is known that they are `coming`.
+        """
         external, objects = self.bind(inputs, outputs)
-        self.run_groups(self.prepare(), external, objects, pool)
+        self.run_groups(self.prepare(), external, objects, pool, self._addresses(coming or {}))
         for name, source in self.plan.object_outputs.items():
             if source in objects:
                 # a copy: the object may be an input, a constant of the plan, or two outputs at once
@@ -143,11 +164,12 @@ class Context:
         external: Mapping[int, int],
         objects: Objects,
         pool: ThreadPool | None,
+        coming: Mapping[int, int] | None = None,
     ) -> None:
-        """Run some programs on what `bind` returned."""
+        """Run some programs on what `bind` returned; the next run's inputs are at addresses `coming`."""
         for group in groups:
             if isinstance(group, Program):
-                group.run(external, pool)
+                group.run(external, pool, coming)
             else:
                 group.run(self.view, objects)
 
@@ -163,6 +185,14 @@ class Context:
         objects: Objects = dict(self.plan.constants)
         objects.update({name: inputs[name] for name in self.plan.object_inputs})
         return external, objects
+
+    def _addresses(self, inputs: Mapping[str, Array]) -> dict[int, int]:
+        """Where inputs are, by buffer."""
+        return {
+            number: inputs[name].ctypes.data
+            for (kind, name), number in self.external.items()
+            if kind == "input" and name in inputs
+        }
 
     def fresh_outputs(self) -> dict[str, Array]:
         """New arrays for the outputs that native code writes."""

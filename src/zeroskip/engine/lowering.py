@@ -53,11 +53,13 @@ def lower(network: Network, choose: Chooser, forced: bool = False, release: bool
             network.release(node)
     object_outputs = _bind_outputs(network)
     network.weights.trim()
+    numbered = dict(enumerate(network.buffers))
+    inputs = {n: b.bytes for n, b in numbered.items() if b.source is not None and b.source[0] == "input"}
     return Plan(
         network.target,
         network.threads,
         {name: graph.values[name].sizes for name in graph.inputs},
-        ask_ahead(network.steps),
+        ask_ahead(network.steps, inputs),
         tuple(network.buffers),
         {name: graph.values[name].sizes for name in graph.outputs},
         object_inputs,

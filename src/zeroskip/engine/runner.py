@@ -86,15 +86,23 @@ class Runner:
     plans: OrderedDict[object, Ready] = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def run(self, data: Mapping[str, Array], numbers: Mapping[str, Array]) -> tuple[dict[str, Array], Plan]:
-        """The outputs by name, and the plan that made them; `numbers` are inputs that decide shapes."""
+    def run(
+        self,
+        data: Mapping[str, Array],
+        numbers: Mapping[str, Array],
+        coming: Mapping[str, Array] | None = None,
+    ) -> tuple[dict[str, Array], Plan]:
+        """The outputs by name, and the plan that made them; `numbers` are inputs that decide shapes.
+
+        `coming` is what the next run will be given, where that is known.
+        """
         ready = self.ready({name: array.shape for name, array in {**data, **numbers}.items()}, numbers)
         context = ready.take()
         try:
             outputs = context.fresh_outputs()
             pool = self.pool if self.pool is not None and self.pool.lock.acquire(blocking=False) else None
             try:
-                context.run(data, outputs, pool)
+                context.run(data, outputs, pool, coming)
             finally:
                 if pool is not None:
                     pool.lock.release()
