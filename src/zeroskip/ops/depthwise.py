@@ -81,7 +81,9 @@ def depthwise(
         f"{weight.shape} from {source} to {out}"
     )
     windows = Windows((size[0], size[1]), strides, dilations)
-    windows = replace(windows, borders=reads_through(source, out, windows, pads))
+    windows = replace(
+        windows, borders=reads_through(source, out, windows, pads), side=down.side(x, y, windows, target)
+    )
     shape = _Shape(windows, channels // source.channels, activation, residual is not None)
     other = planes.view((residual or y).layout)
     own: dict[int, Argument] = {

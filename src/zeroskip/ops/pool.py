@@ -89,6 +89,7 @@ def _pool(
 ) -> Call:
     source, out = planes.view(x.layout), planes.view(y.layout)
     windows = Windows(window.kernel, window.strides, window.dilations)
+    windows = replace(windows, side=down.side(x, y, windows, target))
     # a maximum may be negative: only sums read through the zeros around the image
     if kind != "max" and isinstance(x.layout, Planar) and isinstance(y.layout, Planar):
         windows = replace(windows, borders=reads_through(x.layout, y.layout, windows, window.pads))
