@@ -77,7 +77,11 @@ def test_left_alone(make, body, between):
     assert chunked is graph and report == {"split": 0}
 
 
-def test_an_input_as_large_is_not_read_again_and_again(make):
-    graph, _ = network(make, f"{WIDE} {DEEP}", inputs="float[N,40,8,8] x")
-    assert in_chunks(graph, BETWEEN // 2)[0] is graph
-    assert in_chunks(graph, BETWEEN - 1)[0] is not graph
+@pytest.mark.parametrize("channels, sizes", [(18, [8, 8, 4]), (40, [16, 4]), (44, None)])
+def test_a_large_input_is_read_in_fewer_and_larger_chunks_or_once(make, channels, sizes):
+    graph, _ = network(make, f"{WIDE} {DEEP}", inputs=f"float[N,{channels},8,8] x")
+    chunked, _ = in_chunks(graph, BETWEEN // 2)
+    if sizes is None:
+        assert chunked is graph
+    else:
+        assert [chunked.values[node.outputs[0]].sizes[1] for node in chunked.nodes[:-1:2]] == sizes

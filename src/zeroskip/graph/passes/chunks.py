@@ -38,11 +38,10 @@ def _split(last: Node, e: Editor, between_bytes: int) -> bool:
         return False
     between, source = (4 * prod(e.values[name].sizes) for name in (first.outputs[0], first.inputs[0]))
     channels = len(wide)
-    chunk = -(-channels * between_bytes // between // 2 // MULTIPLE) * MULTIPLE
-    count = -(-channels // chunk)
-    # every chunk reads the source again
-    if between <= between_bytes or (count - 1) * source > 2 * between:
+    chunk = _chunk(channels, between, source, between_bytes)
+    if chunk is None:
         return False
+    count = -(-channels // chunk)
     nodes, parts = [], []
     for number in range(count):
         cut = slice(number * chunk, min((number + 1) * chunk, channels))
@@ -52,6 +51,21 @@ def _split(last: Node, e: Editor, between_bytes: int) -> bool:
         parts.append(used.outputs[0])
     e.replace(last, *nodes, Node("Concat", tuple(parts), last.outputs, {"axis": 1}, f"{last.name} (all)"))
     return True
+
+
+def _chunk(channels: int, between: int, source: int, between_bytes: int) -> int | None:
+    """How many channels to do at once: half of what may lie between, or all of it, or None for all channels.
+
+    Every chunk reads the source again: the larger ones are for sources that would be read too often.
+    """
+    if between <= between_bytes:
+        return None
+    for share in (2, 1):
+        chunk = -(-channels * between_bytes // between // share // MULTIPLE) * MULTIPLE
+        again = -(-channels // chunk) - 1
+        if again > 0 and again * source <= 2 * between:
+            return chunk
+    return None
 
 
 def _plain_conv(node: Node, e: Editor) -> bool:
