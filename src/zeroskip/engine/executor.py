@@ -151,7 +151,7 @@ class Context:
         The next run's inputs may be asked for, if it is known that they are `coming`.
         """
         external, objects = self.bind(inputs, outputs)
-        self.run_groups(self.prepare(), external, objects, pool, self._addresses(coming or {}))
+        self.run_groups(self.prepare(), external, objects, pool, self._addresses(coming) if coming else None)
         for name, source in self.plan.object_outputs.items():
             if source in objects:
                 # a copy: the object may be an input, a constant of the plan, or two outputs at once

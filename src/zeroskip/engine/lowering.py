@@ -53,8 +53,7 @@ def lower(network: Network, choose: Chooser, forced: bool = False, release: bool
             network.release(node)
     object_outputs = _bind_outputs(network)
     network.weights.trim()
-    numbered = dict(enumerate(network.buffers))
-    inputs = {n: b.bytes for n, b in numbered.items() if b.source is not None and b.source[0] == "input"}
+    inputs = {n: b.bytes for n, b in enumerate(network.buffers) if b.source and b.source[0] == "input"}
     return Plan(
         network.target,
         network.threads,

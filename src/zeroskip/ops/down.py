@@ -150,9 +150,8 @@ def _whole(x: Operand, y: Operand, windows: Windows, left: int, lanes: int) -> i
 class Walk:
     """Emits the walk; kernels say what windows become by overriding the methods below `emit`.
 
-    Rows of the input are counted `dilation` apart; output rows that share any are `apart` rows apart. Step q
-    ends with input row ``stride*q + stride - 1 - ahead``, where `ahead` completes R to whole steps: the last
-    tap of output row ``q - depth``.
+    Rows of the input are counted `dilation` apart, see `Windows`. Step q ends with input row
+    ``step*q + step - 1 - ahead``, the last tap of output row ``q - depth``.
     """
 
     outside = 0.0
@@ -272,10 +271,10 @@ class Walk:
 
     def offsets(self) -> list[int]:
         """The columns, from a window's first on, at which vectors are loaded."""
-        columns, stride = self.windows.columns, self.windows.strides[1]
+        columns = self.windows.columns
         if self.windows.side > 1:
             return [i * self.b.lanes for i in range(2 * self.windows.side + 1)]
-        if stride != 2:
+        if self.windows.strides[1] != 2:
             return columns
         bases = {o - o % 2 for o in columns}
         return sorted(bases | {o + self.b.lanes for o in bases})
