@@ -74,8 +74,8 @@ class Values:
     def lanes_below(self, count: Operand) -> Expr:
         """The mask of the first `count` lanes (all where `count` is at least the vector's length)."""
         limit = self.minimum(self.like(count, self.int(0)), self.int(self.lanes))
-        if self.lanes < 16:
-            return self.lane_numbers() < self.splat(self._narrow(limit))
+        if self.lanes < 16:  # a sign is a mask, wherever it is used
+            return (self.lane_numbers() - self.splat(self._narrow(limit))) < 0
         # Bits, no comparison: LLVM compares anew wherever the mask is used, also in loops (5 % of depthwise
         # layers, for the same units compare and multiply).
         ones = ir.Constant(I32, -1)

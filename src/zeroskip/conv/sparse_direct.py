@@ -15,9 +15,11 @@ from zeroskip.conv.tap_cost import TAPS_PER_SEGMENT, plain_variants, shifted_var
 from zeroskip.conv.tap_variant import parse_variant
 
 # Vectors of a panel, by registers and lists side by side: there are four where a group has so many channels.
-WIDTHS = {(32, 4): (3, 5, 7), (32, 1): (8, 14), (16, 4): (2, 3), (16, 1): (6, 10)}
+import os
+WIDTHS = {(32, 4): (3, 5, 7), (32, 1): (8, 14), (16, 4): (2, 3), (16, 1): (6, 10), (16,2): eval(os.environ.get("W2","(4,6)"))}
 # Low shifted panels leave more channels in the first cache, high ones read fewer weights.
-SHIFTED_WIDTHS = {(32, 4): (4, 5, 7), (32, 1): (8, 14), (16, 4): (2, 3), (16, 1): (6, 8)}
+SHIFTED_WIDTHS = {(32, 4): (4, 5, 7), (32, 1): (8, 14), (16, 4): (2, 3), (16, 1): (6, 8), (16,2): eval(os.environ.get("S2","(4,6)"))}
+LISTS = eval(os.environ.get("LISTS","(2,4)"))
 SEGMENTS = (0, 16, 32, 64, 128, 256, 512)
 
 
@@ -26,7 +28,12 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    lists = GROUP if problem.K // problem.groups >= GROUP else 1
+    found = []
+    for lists in (LISTS if problem.K // problem.groups >= GROUP else (1,)):
+        found += of_lists(problem, target, lists)
+    return found
+
+def of_lists(problem,target,lists):
     kind = target.registers, lists
     per_channel = problem.density * problem.R * problem.S
     segments = [s for s in SEGMENTS if s == 0 or s * per_channel >= TAPS_PER_SEGMENT]

@@ -133,41 +133,42 @@ def _grouped(blocks: Array, offsets: list[Array], values: Array, rows: Array, bo
 
 
 def _side_by_side(
-    sizes: Array, seats: Array, offsets: list[Array], values: Array, rows: Array, bounds: Array
+    sizes: Array, seats: Array, offsets: list[Array], values: Array, rows: Array, bounds: Array, lists: int
 ) -> PackedTaps:
-    """For `GROUP` output channels at a time: groups of a tap of each; `sizes`, `seats` (segments, rows).
+    """For so many output channels at a time: groups of equally many taps of each; `sizes`, `seats` (segments, rows).
 
     The lists of a block become as long as its longest: a weight is cut in halves, which add up exactly,
     and a row that is empty (beside others that are not, only rows without a channel are) gets zeros.
     """
     bases, near, unit = _compact(offsets)
-    longest = sizes.reshape(len(sizes), -1, GROUP).max(axis=2)
-    ends = np.cumsum(longest).reshape(longest.shape)
-    firsts = ends - longest
+    each = GROUP // lists
+    longest = -(-sizes.reshape(len(sizes), -1, lists).max(axis=2) // each) * each
+    ends = np.cumsum(longest // each).reshape(longest.shape)
+    firsts = ends - longest // each
     data = np.zeros(
         int(ends[-1, -1]) + OFFSETS_AHEAD,
         [("weights", np.float32, GROUP), ("offsets", np.uint16 if unit else np.int32, GROUP)],
     )
     weights, places = (np.zeros((len(data), GROUP), array.dtype) for array in (values, near))
     flat_weights, flat_places = weights.reshape(-1), places.reshape(-1)
-    # the taps of a row stand a group apart
-    start = (firsts[:, :, None] * GROUP + np.arange(GROUP)).reshape(-1)
+    # the taps of a row stand as far apart as there are lists
+    start = (firsts[:, :, None] * GROUP + np.arange(lists)).reshape(-1)
     size = sizes.reshape(-1)
-    before = (start - GROUP * (np.cumsum(size) - size)).astype(np.int32)
-    at = np.repeat(before, size) + GROUP * np.arange(len(values), dtype=np.int32)
+    before = (start - lists * (np.cumsum(size) - size)).astype(np.int32)
+    at = np.repeat(before, size) + lists * np.arange(len(values), dtype=np.int32)
     flat_weights[at], flat_places[at] = values, near
-    missing = np.repeat(longest, GROUP) - size
+    missing = np.repeat(longest, lists) - size
     short = np.flatnonzero((size > 0) & (missing > 0))
-    missing, last = missing[short], start[short] + GROUP * (size[short] - 1)
+    missing, last = missing[short], start[short] + lists * (size[short] - 1)
     nth = np.arange(missing.sum()) - np.repeat(np.cumsum(missing) - missing, missing) + 1
     halvings = np.minimum(nth + 1, np.repeat(missing, missing))
     copied = np.repeat(last, missing)
-    flat_weights[copied + GROUP * nth] = np.ldexp(flat_weights[copied], -halvings)
-    flat_places[copied + GROUP * nth] = flat_places[copied]
+    flat_weights[copied + lists * nth] = np.ldexp(flat_weights[copied], -halvings)
+    flat_places[copied + lists * nth] = flat_places[copied]
     flat_weights[last] /= 2
     data["weights"], data["offsets"] = weights, places
-    entries = [firsts * data.itemsize, np.broadcast_to(bases, firsts.shape), longest * GROUP]
-    blocks = np.concatenate([np.stack(entries, axis=2), seats.reshape(*firsts.shape, GROUP)], axis=2)
+    entries = [firsts * data.itemsize, np.broadcast_to(bases, firsts.shape), longest * lists]
+    blocks = np.concatenate([np.stack(entries, axis=2), seats.reshape(*firsts.shape, lists)], axis=2)
     return PackedTaps(_narrow(blocks), NONE, data.view(np.uint8), rows, bounds, unit)
 
 
@@ -246,8 +247,7 @@ def _pack_nonzeros(problem: ConvProblem, variant: Variant, offsets: Array, runs:
     parts = np.split(offsets[group, tap], ends[:-1, -1])
     rows = seats.spread(rows_of(problem, mr).reshape(-1, mr).T, problem.K).T.reshape(-1)
     if variant.lists > 1:
-        assert variant.lists == GROUP, "a group of taps is one of each list"
-        return _side_by_side(sizes, order, parts, values, rows, seats.bounds)
+        return _side_by_side(sizes, order, parts, values, rows, seats.bounds, variant.lists)
     blocks = np.stack([starts, starts, sizes, order], axis=2)
     return (
         _listed(blocks, parts, values, rows, seats.bounds, mr)

@@ -29,6 +29,8 @@ Pads = tuple[int, int, int, int]
 
 # Vectors side by side, and sums of theirs that wait for rows: more than there are registers for is no gain.
 SIDE_AT_MOST, SUMS_AT_MOST = 8, 21
+# Lanes of 128 bits.
+PART = 4
 
 
 class Arg(IntEnum):
@@ -227,7 +229,10 @@ class Walk:
         with b.loop(0, count) as number:
             self.step(sums, source, top, number + depth, masks)
             row = first + number * apart
-            ys = [self.finish(part, row, j + v * b.lanes, of[-1].get()) for v, of in enumerate(sums)]
+            ys = [
+                self.finish(part, row, j + v * b.lanes, self.ordered(of[-1].get()))
+                for v, of in enumerate(sums)
+            ]
             start = part.pointer + row * b.arg(Out.COLUMNS) * 4
             place, y = start + edge * 4, b.select(pixels, ys.pop(), 0.0)
             # other tasks' rows, and those between, are not done after this one: nothing may spill into them
@@ -288,20 +293,44 @@ class Walk:
     def load(self, row: Expr, masks: dict[int, Expr]) -> list[list[Expr]]:
         """The inputs of each tap of one row of the window, of each vector of windows."""
         b, columns, stride = self.b, self.windows.columns, self.windows.strides[1]
-        if stride == 2 and not masks and columns[-1] <= 3 and self.windows.side == 1:
-            return [self.load_pairs(row)]
         own = 1 if stride == 2 else stride
+        if stride == 2 and not masks and columns[-1] <= 3 and self.windows.side == 1 and not self.in_parts:
+            return [self.load_pairs(row)]
         vectors = {o: b.load_strided(row + 4 * o, own, masks.get(o), self.outside) for o in self.offsets()}
         if self.windows.side > 1:
             return self.side_by_side(list(vectors.values()))
         if stride != 2:
             return [[vectors[o] for o in columns]]
+        order = self.every_second()
         return [
             [
-                b.shuffle(vectors[o - o % 2], vectors[o - o % 2 + b.lanes], range(o % 2, 2 * b.lanes, 2))
+                b.shuffle(vectors[o - o % 2], vectors[o - o % 2 + b.lanes], [o % 2 + i for i in order])
                 for o in columns
             ]
         ]
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether lanes are separated in each 128 bits alone, as AVX2 does in one instruction, not three.
+
+        Until outputs are finished, then, lanes stand in another order.
+        """
+        return self.windows.strides[1] == 2 and self.b.lanes == 2 * PART
+
+    def every_second(self) -> list[int]:
+        """Every second lane of two vectors, of each part in turn where they are separated `in_parts`."""
+        lanes = self.b.lanes
+        if not self.in_parts:
+            return list(range(0, 2 * lanes, 2))
+        firsts = [vector * lanes + part for part in range(0, lanes, PART) for vector in range(2)]
+        return [first + i for first in firsts for i in range(0, PART, 2)]
+
+    def ordered(self, value: Expr) -> Expr:
+        """The lanes of an output as they are stored."""
+        if not self.in_parts:
+            return value
+        place = self.every_second()
+        return self.b.shuffle(value, value, [place.index(2 * i) for i in range(self.b.lanes)])
 
     def side_by_side(self, row: list[Expr]) -> list[list[Expr]]:
         """The same from all that is read of a row: its even or odd columns, or parts of two vectors of them.
