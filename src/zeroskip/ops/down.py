@@ -117,9 +117,10 @@ def reads_through(x: Planar, y: Planar, windows: Windows, pads: Pads) -> bool:
 def side(x: Operand, y: Operand, windows: Windows, target: Target) -> int:
     """How many vectors to walk side by side: those of a row, or an equal share of them, or one.
 
-    (Shuffling two vectors is one instruction of AVX-512. The last load may reach past a caller's array.)
+    (Separating columns is one instruction, and of AVX-512 each shuffle of two vectors. The last load may reach
+    past a caller's array.)
     """
-    if windows.strides[1] != 2 or target.lanes < 16 or windows.columns[-1] >= target.lanes:
+    if windows.strides[1] != 2 or target.lanes <= PART or windows.columns[-1] >= target.lanes:
         return 1
     if isinstance(x.layout, Plain):
         return 1
@@ -276,13 +277,13 @@ class Walk:
 
     def offsets(self) -> list[int]:
         """The columns, from a window's first on, at which vectors are loaded."""
-        columns = self.windows.columns
-        if self.windows.side > 1:
-            return [i * self.b.lanes for i in range(2 * self.windows.side + 1)]
+        columns, lanes, side = self.windows.columns, self.b.lanes, self.windows.side
         if self.windows.strides[1] != 2:
             return columns
-        bases = {o - o % 2 for o in columns}
-        return sorted(bases | {o + self.b.lanes for o in bases})
+        if side > 1 and not self.in_parts:
+            return [i * lanes for i in range(2 * side + 1)]
+        bases = {o - o % 2 + 2 * lanes * v for o in columns for v in range(side)}
+        return sorted(bases | {o + lanes for o in bases})
 
     def masks(self, column: Expr) -> dict[int, Expr]:
         """For each vector to be loaded, which of its lanes are in the row."""
@@ -297,17 +298,16 @@ class Walk:
         if stride == 2 and not masks and columns[-1] <= 3 and self.windows.side == 1 and not self.in_parts:
             return [self.load_pairs(row)]
         vectors = {o: b.load_strided(row + 4 * o, own, masks.get(o), self.outside) for o in self.offsets()}
-        if self.windows.side > 1:
-            return self.side_by_side(list(vectors.values()))
         if stride != 2:
             return [[vectors[o] for o in columns]]
-        order = self.every_second()
-        return [
-            [
-                b.shuffle(vectors[o - o % 2], vectors[o - o % 2 + b.lanes], [o % 2 + i for i in order])
-                for o in columns
-            ]
-        ]
+        if self.windows.side > 1 and not self.in_parts:
+            return self.side_by_side(list(vectors.values()))
+
+        def tap(column: int, v: int) -> Expr:
+            at, odd = column - column % 2 + 2 * b.lanes * v, column % 2
+            return b.shuffle(vectors[at], vectors[at + b.lanes], [odd + i for i in self.every_second()])
+
+        return [[tap(column, v) for column in columns] for v in range(self.windows.side)]
 
     @property
     def in_parts(self) -> bool:
