@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from zeroskip.codegen import Planar
+
 
 @pytest.mark.parametrize("at_end", [True, False])
 def test_masked_tails_stay_inside(machine, at_end):
@@ -164,6 +166,23 @@ def test_masks_from_bits(machine):
         lambda b: b.store(b.select(b.mask_bits(b.pointer(0)), b.vector(1.0), 0.0), b.pointer(1)), memory, out
     )
     np.testing.assert_array_equal(out, pattern)
+
+
+def test_pixels_are_kept(machine):
+    layout = Planar(1, 1, 3, 5, 7, 4, 1)
+    masks, value = layout.masks(machine.lanes), np.arange(1, layout.plane // 4 + 1, dtype=np.float32)
+    out = np.full_like(value, -1)
+
+    def body(b):
+        with b.loop(0, len(value) // machine.lanes) as number:
+            at = number * b.vector_bytes
+            kept = b.kept(b.load_vector(b.pointer(1) + at), b.pixels(b.pointer(0), number))
+            b.store(kept, b.pointer(2) + at)
+
+    machine.run(body, machine.fenced(masks), value, out)
+    position = np.arange(len(value))
+    there = (position % 7 < 5) & (position // 7 < 3)
+    np.testing.assert_array_equal(out, np.where(there, value, 0))
 
 
 def test_prefetching_nowhere_is_harmless(machine):

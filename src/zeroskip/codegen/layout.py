@@ -98,7 +98,10 @@ class Planar:
         return ((self.images - 1) * self.rows + self.height - 1) * self.pitch + self.width
 
     def masks(self, lanes: int) -> np.ndarray:
-        """One bit per float of a plane, by vectors: is it a pixel? uint16 where `lanes` is 16, else uint8."""
+        """Of each float of a plane, by vectors: is it a pixel? A bit in uint16 where `lanes` is 16.
+
+        Else int32, all bits of it where it is one, which AVX2 would need five instructions to make of a bit.
+        """
         return _masks(self, lanes)
 
     def same_geometry(self, other: Layout) -> bool:
@@ -116,8 +119,10 @@ def _masks(layout: Planar, lanes: int) -> np.ndarray:
     pixel = (
         (column < layout.width) & (row % layout.rows < layout.height) & (row < layout.images * layout.rows)
     )
+    if lanes != 16:
+        return -pixel.astype(np.int32)
     bits = np.packbits(pixel.reshape(-1, lanes), axis=1, bitorder="little")
-    return np.ascontiguousarray(bits).view(np.uint16) if lanes == 16 else bits
+    return np.ascontiguousarray(bits).view(np.uint16)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,21 @@ class Memory(Values):
             bits = self.ir.trunc(bits, ir.IntType(self.lanes))
         return Expr(self, self.ir.bitcast(bits, ir.VectorType(I1, self.lanes)))
 
+    def pixels(self, masks: Expr, number: Expr) -> Expr:
+        """The lanes of a vector that `Planar.masks` says are pixels, for `kept`: a mask, or its place."""
+        if self.lanes == 16:
+            return self.mask_bits(masks + number * 2)
+        return masks + number * self.vector_bytes
+
+    def kept(self, value: Expr, pixels: Expr) -> Expr:
+        """The lanes of a vector that are `pixels`, and zeros."""
+        if self.lanes == 16:
+            return self.select(pixels, value, 0.0)
+        words = ir.VectorType(I32, self.lanes)
+        mask = self.ir.load(pixels.value, typ=words, align=4)
+        bits = self.ir.and_(self.ir.bitcast(value.value, words), mask)
+        return Expr(self, self.ir.bitcast(bits, self.vec))
+
     def unpack_pair(self, pair: Expr, bits: int) -> tuple[Expr, Expr]:
         """A pair's integer (in 16 bits, unsigned, or in 32, signed), and the float above it in every lane."""
         narrow = self.ir.trunc(pair.value, I16 if bits == 16 else I32)

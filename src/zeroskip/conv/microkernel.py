@@ -12,7 +12,8 @@ pixels. Hence one loop serves dense and sparse weights alike:
 
 Dense weights list every tap, and all blocks share one offset list; CSR is MR = 1 with a list per output
 channel (Park et al. 2017, "stretched" rows); blocks of 2, 4 or 8 output channels lie between (Elsen et al.
-2020). Four lists may run side by side: a block is then four output channels, and a group of taps one of each.
+2020). Lists may run side by side, four or two: a block is then so many output channels, and a group of four
+taps one or two of each.
 
 Taps may be split into *segments* (runs of input channels) so that one segment's share of the input stays in
 the first cache while all output channels pass over it; partial sums then wait in scratch memory.
@@ -56,9 +57,9 @@ class Arg(IntEnum):
     BLOCKS = auto()
     OFFSETS = auto()  # int32[]: bytes from a pixel to its tap's pixel (MR > 1)
     # float32[taps][MR]; MR = 1: groups of float32 weights[4], offsets[4], the last of a list of fewer;
-    # of lists side by side each group holds one tap of each
+    # of lists side by side each group holds a tap of each in turn
     VALUES = auto()
-    MASKS = auto()  # one bit per lane and vector of a plane: is it a pixel?
+    MASKS = auto()  # which lanes of each vector of a plane are pixels: see `Planar.masks`
     SCRATCH = auto()
     SCRATCH_STRIDE = auto()  # bytes of scratch per thread
     CHANNELS = auto()  # K
@@ -99,7 +100,7 @@ class Tile:
     bytes from a base, one for each block and segment: a quarter less to stream from memory. `row_groups` says
     how many runs of rows a vector of a shifted panel holds (0: panels are read where they are), `stride` how
     many pixels of the input a pixel of such a panel stands for. Where panels are `even`, all of NV vectors,
-    the code is half as long. With four `lists` a block is so many output channels, each with taps of its own.
+    the code is half as long. With several `lists` a block is so many output channels, each with its own taps.
     Shifted panels may be `pooled`: the maximum of every 2x2 outputs is written.
     """
 
@@ -163,7 +164,6 @@ class Emitter:
         self.channels = b.arg(Arg.CHANNELS)
         self.output_plane, self.residual_plane = b.arg(Arg.OUTPUT_PLANE), b.arg(Arg.RESIDUAL_PLANE)
         self.total_blocks, self.segments = b.arg(Arg.TOTAL_BLOCKS), b.arg(Arg.SEGMENTS)
-        self.mask_bytes = 2 if b.lanes == 16 else 1
 
     def emit(self) -> None:
         """A task is some panels of pixels times a group of output-channel blocks."""
@@ -379,7 +379,7 @@ class Emitter:
     def pixel_masks(self, nv: int) -> list[list[Expr]]:
         """The lanes of each vector of the panel that are pixels; a row group of them (here one) at a time."""
         b = self.b
-        return [[b.mask_bits(self.masks + (self.slot + v) * self.mask_bytes) for v in range(nv)]]
+        return [[b.pixels(self.masks, self.slot + v) for v in range(nv)]]
 
     def store(self, k: Expr, row: list[Var], masks: list[list[Expr]]) -> None:
         """Residual, activation, borders to zero, store."""
@@ -388,7 +388,7 @@ class Emitter:
             at, y = (self.slot + v) * b.vector_bytes, var.get()
             if self.tile.residual:
                 y = y + b.load_vector(self.residual + k * self.residual_plane + at)
-            y = b.select(mask, activate(b, y, self.tile.activation), 0.0)
+            y = b.kept(activate(b, y, self.tile.activation), mask)
             b.store(y, self.output + k * self.output_plane + at)
 
     def zero_borders(self, group: Expr) -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from zeroskip.codegen import Call, Target
 from zeroskip.conv import taps
 from zeroskip.conv.algorithm import Algorithm, Site
-from zeroskip.conv.microkernel import GROUP
 from zeroskip.conv.problem import ConvProblem
 from zeroskip.conv.tap_cost import TAPS_PER_SEGMENT, plain_variants, shifted_variants, tap_cycles
 from zeroskip.conv.tap_variant import parse_variant
 
-# Vectors of a panel, by registers and lists side by side: there are four where a group has so many channels.
-import os
-WIDTHS = {(32, 4): (3, 5, 7), (32, 1): (8, 14), (16, 4): (2, 3), (16, 1): (6, 10), (16,2): eval(os.environ.get("W2","(4,6)"))}
+# Lists side by side, by registers, where a group has so many channels. Four lists leave sixteen registers for
+# panels of three vectors: two of six read their weights half as often (10-30 % of layers with AVX2).
+LISTS = {32: 4, 16: 2}
+# Vectors of a panel, by registers and lists.
+WIDTHS = {(32, 4): (3, 5, 7), (32, 1): (8, 14), (16, 2): (4, 6), (16, 1): (6, 10)}
 # Low shifted panels leave more channels in the first cache, high ones read fewer weights.
-SHIFTED_WIDTHS = {(32, 4): (4, 5, 7), (32, 1): (8, 14), (16, 4): (2, 3), (16, 1): (6, 8), (16,2): eval(os.environ.get("S2","(4,6)"))}
-LISTS = eval(os.environ.get("LISTS","(2,4)"))
+SHIFTED_WIDTHS = {(32, 4): (4, 5, 7), (32, 1): (8, 14), (16, 2): (4, 6), (16, 1): (6, 8)}
 SEGMENTS = (0, 16, 32, 64, 128, 256, 512)
 
 
@@ -28,12 +28,9 @@ def _refuses(problem: ConvProblem, target: Target) -> str | None:
 
 
 def _variants(problem: ConvProblem, target: Target) -> list[str]:
-    found = []
-    for lists in (LISTS if problem.K // problem.groups >= GROUP else (1,)):
-        found += of_lists(problem, target, lists)
-    return found
-
-def of_lists(problem,target,lists):
+    lists = LISTS[target.registers]
+    if problem.K // problem.groups < lists:
+        lists = 1
     kind = target.registers, lists
     per_channel = problem.density * problem.R * problem.S
     segments = [s for s in SEGMENTS if s == 0 or s * per_channel >= TAPS_PER_SEGMENT]

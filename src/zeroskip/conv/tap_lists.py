@@ -135,10 +135,11 @@ def _grouped(blocks: Array, offsets: list[Array], values: Array, rows: Array, bo
 def _side_by_side(
     sizes: Array, seats: Array, offsets: list[Array], values: Array, rows: Array, bounds: Array, lists: int
 ) -> PackedTaps:
-    """For so many output channels at a time: groups of equally many taps of each; `sizes`, `seats` (segments, rows).
+    """For so many output channels at a time: groups of a tap or two of each.
 
-    The lists of a block become as long as its longest: a weight is cut in halves, which add up exactly,
-    and a row that is empty (beside others that are not, only rows without a channel are) gets zeros.
+    `sizes` and `seats` are (segments, rows). The lists of a block become as long as its longest: a weight is
+    cut in halves, which add up exactly, and a row that is empty (beside others that are not, only rows without
+    a channel are) gets zeros.
     """
     bases, near, unit = _compact(offsets)
     each = GROUP // lists

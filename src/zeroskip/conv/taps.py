@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zeroskip.codegen import Address, Argument, Asking, Call, Planar, Scratch, side_by_side
-from zeroskip.codegen.layout import LINE
+from zeroskip.codegen.layout import LINE, round_up
 from zeroskip.codegen.target import SECOND_CACHE
 from zeroskip.conv.algorithm import Site
 from zeroskip.conv.borders import zero_borders
@@ -101,7 +101,8 @@ def call(
     reach, run_bytes = shifts(problem).reach if at else 0, taps.run_vectors * lanes * 4
     packed = int(np.diff(taps.run_bounds).max(initial=0)) * run_bytes
     highest = taps.run_vectors - reach if at else panels.nv  # of all strips: their scratch memory is one
-    scratch = packed + (len(taps.rows) * highest * lanes * 4 if tile.segmented else 0)
+    sums = len(taps.rows) * highest * lanes * 4 if tile.segmented else 0
+    scratch = round_up(packed + sums, LINE)  # threads share no line
     bias = np.zeros(problem.K + 1, np.float32)
     if problem.bias is not None:
         bias[:-1] = problem.bias

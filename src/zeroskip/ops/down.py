@@ -117,8 +117,8 @@ def reads_through(x: Planar, y: Planar, windows: Windows, pads: Pads) -> bool:
 def side(x: Operand, y: Operand, windows: Windows, target: Target) -> int:
     """How many vectors to walk side by side: those of a row, or an equal share of them, or one.
 
-    (Separating columns is one instruction, and of AVX-512 each shuffle of two vectors. The last load may reach
-    past a caller's array.)
+    (Separating columns is one instruction there, and of AVX-512 any shuffle of two vectors. The last load may
+    reach past a caller's array.)
     """
     if windows.strides[1] != 2 or target.lanes <= PART or windows.columns[-1] >= target.lanes:
         return 1

@@ -88,9 +88,7 @@ def for_vectors(b: Builder, planar: bool, on_plane: Callable[[Expr], Values]) ->
 
 def store(b: Builder, plane: Expr, i: Expr, value: Expr) -> None:
     """Write a vector of a plane, zero where it is no pixel."""
-    mask_bytes = 2 if b.lanes == 16 else 1
-    mask = b.mask_bits(b.pointer(Run.MASKS) + i // b.lanes * mask_bytes)
-    b.store(b.select(mask, value, 0.0), plane + i * 4)
+    b.store(b.kept(value, b.pixels(b.pointer(Run.MASKS), i // b.lanes)), plane + i * 4)
 
 
 def zero_borders(b: Builder, first_plane: Expr, last_plane: Expr) -> None:
