@@ -138,8 +138,8 @@ def _side_by_side(
     """For so many output channels at a time: groups of a tap or two of each.
 
     `sizes` and `seats` are (segments, rows). The lists of a block become as long as its longest: a weight is
-    cut in halves, which add up exactly, and a row that is empty (beside others that are not, only rows without
-    a channel are) gets zeros.
+    cut in halves, which add up exactly, and a row that is empty (beside others that are not, only rows
+    without a channel are) gets zeros.
     """
     bases, near, unit = _compact(offsets)
     each = GROUP // lists
