@@ -28,11 +28,8 @@ def wide_pair():
 
 @pytest.fixture(scope="module")
 def sessions():
-    """On one thread and on two, of a machine with a second cache of 1 MB."""
     model = wide_pair()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zeroskip.engine.prepare.BETWEEN_BYTES", 3 << 18)
-        return [InferenceSession(model, SessionOptions(threads=threads)) for threads in (1, 2)]
+    return [InferenceSession(model, SessionOptions(threads=threads)) for threads in (1, 2)]
 
 
 def test_names_tell_the_chunks(sessions):

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import llvmlite.binding as llvm
 
 from zeroskip.errors import InputError
 
-
-def _second_cache() -> int:
-    """Bytes of a core's second cache, as Linux tells; elsewhere what most of today's have."""
-    for cache_of in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        try:
-            level, size = ((cache_of / name).read_text().strip() for name in ("level", "size"))
-        except OSError:
-            continue
-        if level == "2" and size[:-1].isdecimal() and size[-1] in _UNITS:
-            return int(size[:-1]) * _UNITS[size[-1]]
-    return 1 << 20
-
-
-_UNITS = {"K": 1 << 10, "M": 1 << 20}
-SECOND_CACHE = _second_cache()
+SECOND_CACHE = 1 << 20
 """Bytes that are taken to stay near one core."""
 X86_LEVELS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
 _LEVEL_NEEDS = {"x86-64-v2": "sse4.2", "x86-64-v3": "avx2", "x86-64-v4": "avx512bw"}
