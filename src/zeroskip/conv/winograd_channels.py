@@ -209,7 +209,8 @@ def _places(problem: ConvProblem, variant: Variant, y: Planar) -> Array:
 
 def _weights(problem: ConvProblem, variant: Variant, width: int) -> Array:
     """See `Multiply.WEIGHTS`; output channels that are missing in the last chunk are zero."""
-    v = transformed_filters(kernels(problem), variant.matrices)
-    v = np.pad(v, ((0, 0), (0, -problem.K % width), (0, 0)))
-    v = v.reshape(len(v), -1, width, v.shape[2]).transpose(1, 0, 3, 2)
-    return np.ascontiguousarray(v)
+    v = np.empty((-(-problem.K // width), variant.products, channels(problem), width), np.float32)
+    parts = transformed_filters(kernels(problem), variant.matrices, width)
+    for chunk, part in zip(v, parts, strict=True):
+        chunk[...] = part.transpose(0, 2, 1)
+    return v

@@ -98,14 +98,16 @@ def transform_weights(w: Array, tiling: Tiling, mr: int, segment: int) -> Array:
     """G g G^T of every filter: see `Multiply.WEIGHTS`."""
     outputs, inputs = w.shape[:2]
     padded = round_up(outputs, mr)
-    v = np.zeros((tiling.products, padded, inputs), np.float32)
-    v[:, :outputs] = transformed_filters(w, tiling.matrices)
-    v = v.reshape(tiling.products, padded // mr, mr, inputs)
-    parts = [
-        v[..., c : c + segment].transpose(0, 1, 3, 2).reshape(tiling.products, -1)
-        for c in range(0, inputs, segment)
+    v = np.empty((tiling.products, padded * inputs), np.float32)
+    cuts = [slice(c, min(c + segment, inputs)) for c in range(0, inputs, segment)]
+    places = [
+        v[:, padded * cut.start : padded * cut.stop].reshape(tiling.products, -1, cut.stop - cut.start, mr)
+        for cut in cuts
     ]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1))
+    for block, part in enumerate(transformed_filters(w, tiling.matrices, mr)):
+        for cut, place in zip(cuts, places, strict=True):
+            place[:, block] = part[:, :, cut].transpose(0, 2, 1)
+    return v
 
 
 def variants(problem: ConvProblem, m: int, r: int, target: Target) -> list[Variant]:

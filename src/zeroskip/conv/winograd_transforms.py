@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,12 +11,19 @@ from zeroskip.conv.problem import Array
 from zeroskip.conv.toom_cook import Transforms
 
 
-def transformed_filters(w: Array, matrices: Transforms) -> Array:
-    """G g G^T of every filter of w (K, C, r, r), in float64 and rounded once: float32 (alpha^2, K, C)."""
+def transformed_filters(w: Array, matrices: Transforms, each: int) -> Iterator[Array]:
+    """G g G^T of the filters of w (K, C, r, r), of `each` output channels at a time: float64 (alpha^2, each, C).
+
+    Rounded once, where they are put. Channels that are missing in the last part are zero. (All at once took
+    128 MB for 512x512 filters, and a third longer.)
+    """
     outputs, inputs = w.shape[:2]
     both = np.kron(matrices.G, matrices.G)
-    v = both @ w.reshape(outputs * inputs, -1).T.astype(np.float64)
-    return v.astype(np.float32).reshape(-1, outputs, inputs)
+    for first in range(0, outputs, each):
+        part = np.zeros((each, inputs, both.shape[1]))
+        there = w[first : first + each].reshape(-1, inputs, both.shape[1])
+        part[: len(there)] = there
+        yield (both @ part.reshape(each * inputs, -1).T).reshape(-1, each, inputs)
 
 
 def _combine(b: Builder, coefficients: Sequence[float], xs: Sequence[Expr]) -> Expr:
