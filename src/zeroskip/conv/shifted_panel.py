@@ -194,9 +194,11 @@ def _places(
     runs = list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
     band = -(-len(runs) // bands)
     panels: dict[int, list[list[tuple[int, int, int, int]]]] = {nv: [], nv - cell: []}
-    for image, first in product(range(y.images), range(0, len(runs), band)):
-        for column in range(strip.first, end, share):
-            for start, size in runs[first : first + band]:
+    beside = range(0, LINE // 4, share)  # columns of a cache line: of AVX2 two vectors
+    columns = range(strip.first, end, share * len(beside))
+    for image, first, column0 in product(range(y.images), range(0, len(runs), band), columns):
+        for (start, size), right in product(runs[first : first + band], beside):
+            if (column := column0 + right) < end:
                 rows = [start + g * strip.rows for g in range(strip.groups)]
                 panels[size].append(
                     [

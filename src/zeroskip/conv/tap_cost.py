@@ -1,13 +1,12 @@
 """A model of the tap micro-kernel's time, good enough to drop candidates that cannot win.
 
-Fitted on a Zen 5 core (48 KiB first cache, two loads and two multiply-adds of 512 bits per cycle): an output
-vector costs 5 cycles to write into the second cache, a vector read from there 2.3 cycles instead of 0.5, and
-starting a block 20 cycles. Lists side by side start while others run, and wait for far loads side by side.
+Lists side by side start while others run, and wait for far loads side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from zeroskip.codegen import Target
@@ -18,14 +17,47 @@ from zeroskip.conv.shifted_panel import LARGEST_STRIDE, shifts, strips
 from zeroskip.conv.tap_variant import Variant
 
 FIRST_CACHE = 32 * 1024
-LISTS_CACHE = 56 * 1024  # what lists side by side read as if it were
 # What shifted panels may take of first caches of 32 and of 48 KiB, beside weights and sums.
 SHIFTED_BYTES = (24 * 1024, 40 * 1024)
 # With fewer non-zeros per output channel and segment, partial sums cost more than they save.
 TAPS_PER_SEGMENT = 4
-STORE, FAR_LOAD, NEAR_LOAD, START, LISTS_START = 5.0, 2.3, 0.5, 20.0, 24.0
-COPY = 2.0  # cycles to copy a vector into a shifted panel, for each vector it is picked from
 EXPOSED = 0.3  # of the multiply-adds, or of the far loads, that the other does not hide
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Cycles that vectors and blocks take.
+
+    Attributes:
+        lists_cache: bytes that lists side by side read as if they were in the first cache.
+        near, far: to read a vector from the first and from the second cache.
+        near_across, far_across: the same where vectors may straddle cache lines.
+        store, shifted_store: to write a vector of a plain and of a shifted panel.
+        start, lists_start: to start a block of one list and of several.
+        copy: to copy a vector into a shifted panel, for each vector it is picked from.
+    """
+
+    lists_cache: int
+    near: float
+    far: float
+    near_across: float
+    far_across: float
+    store: float
+    shifted_store: float
+    start: float
+    lists_start: float
+    copy: float
+
+
+# Fitted on a Zen 5 core: 48 KiB first cache, two loads and two multiply-adds of 512 bits per cycle.
+WIDE = Costs(56 << 10, 0.5, 2.3, 0.8, 3.7, 5.0, 5.0, 20.0, 24.0, 2.0)
+# Fitted on a Zen 3 core: as many of 256 bits, half of a cache line, which shifted panels write one by one.
+NARROW = Costs(32 << 10, 0.7, 2.3, 0.7, 4.6, 2.6, 16.0, 60.0, 8.0, 4.0)
+
+
+def costs(target: Target) -> Costs:
+    """Those of targets whose vectors are cache lines, or of the others."""
+    return WIDE if target.lanes == 16 else NARROW
 
 
 def pixel_vectors(problem: ConvProblem, target: Target) -> int:
@@ -110,18 +142,18 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     lines = nv + (1 if problem.S > 1 else 0)
     rows = problem.R if nv * target.lanes < 2 * (problem.Q + 1) * problem.R else 1
     footprint = segment * lines * min(problem.R, rows + 1) * target.lanes * 4
-    near = FIRST_CACHE if variant.lists == 1 else LISTS_CACHE
+    cost = costs(target)
+    near = FIRST_CACHE if variant.lists == 1 else cost.lists_cache
     far = 0.0 if variant.shifted else 1.0 - min(1.0, near / footprint)
-    load = NEAR_LOAD + (FAR_LOAD - NEAR_LOAD) * far
-    copies = 0.0
-    if variant.shifted:
-        copies = COPY * problem.strides[1] * problem.C * count * shifts(problem).channel_vectors(nv)
-    elif problem.misaligned:
-        load *= 1.6  # most shifted vectors straddle two cache lines
+    across = problem.misaligned and not variant.shifted
+    close, distant = (cost.near_across, cost.far_across) if across else (cost.near, cost.far)
+    load = close + (distant - close) * far
+    copied = problem.strides[1] * problem.C * count * shifts(problem).channel_vectors(nv)
+    copies = cost.copy * copied if variant.shifted else 0.0
     multiply = taps * vectors * mr / 2 / PEAK
-    loads = taps * (vectors * load + count * (mr + 1) * NEAR_LOAD)
+    loads = taps * (vectors * load + count * (mr + 1) * cost.near)
     spill = problem.K * vectors * 2.0 * (segments - 1)
-    start = START if variant.lists == 1 else LISTS_START
-    stored = vectors / problem.cell**2 if variant.shifted else vectors
-    overhead = STORE * problem.K * stored + start * blocks * count * segments
+    start = cost.start if variant.lists == 1 else cost.lists_start
+    stores = vectors / problem.cell**2 * cost.shifted_store if variant.shifted else vectors * cost.store
+    overhead = problem.K * stores + start * blocks * count * segments
     return copies + max(multiply, loads) + EXPOSED * far * min(multiply, loads) + overhead + spill

@@ -12,10 +12,10 @@ from zeroskip.conv.toom_cook import Transforms
 
 
 def transformed_filters(w: Array, matrices: Transforms, each: int) -> Iterator[Array]:
-    """G g G^T of the filters of w (K, C, r, r), of `each` output channels at a time: float64 (alpha^2, each, C).
+    """G g G^T of the filters of w (K, C, r, r), of `each` output channels at a time.
 
-    Rounded once, where they are put. Channels that are missing in the last part are zero. (All at once took
-    128 MB for 512x512 filters, and a third longer.)
+    In float64, (alpha^2, each, C), to be rounded once where they are put; channels that are missing in the
+    last part are zero. (All at once took 128 MB for 512x512 filters, and a third longer.)
     """
     outputs, inputs = w.shape[:2]
     both = np.kron(matrices.G, matrices.G)
