@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zeroskip.codegen import Planar
 from zeroskip.conv import ALGORITHMS
-from zeroskip.conv.shifted_panel import Strip, row_groups, strips
+from zeroskip.conv.shifted_panel import Strip, places, row_groups, strips
 from zeroskip.conv.tap_variant import parse_variant
 
 
@@ -112,6 +113,17 @@ def test_strips_are_all_columns_and_never_more_vectors(width, height, lanes):
     assert sum(strip.width for strip in cut) == width
     assert all(strip.rows * strip.groups >= height for strip in cut)
     assert sum(strip.rows * strip.side(lanes) for strip in cut) <= height * -(-width // lanes)
+
+
+@pytest.mark.parametrize("lanes, beside", [(4, 4), (8, 2), (16, 1)])
+def test_panels_that_share_cache_lines_follow_each_other(lanes, beside):
+    plane = Planar(1, 1, 12, 48, 49, 13, 50)
+    (strip,) = places(plane, plane, (1, 1), 4, lanes)
+    starts = strip.table[:, 0, 1] // 4
+    assert sorted(starts) == [49 * row + column for row in (0, 4, 8) for column in range(0, 48, lanes)]
+    rows, columns = np.divmod(starts.reshape(-1, beside), 49)
+    assert (rows == rows[:, :1]).all() and (columns // 16 == columns[:, :1] // 16).all()
+    np.testing.assert_array_equal(rows[:3, 0], (0, 4, 8))
 
 
 def test_what_cannot_be_shifted_is_not_offered(runner, kit):
