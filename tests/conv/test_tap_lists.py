@@ -86,18 +86,18 @@ def test_lists_side_by_side(seed, groups, channels, outputs, kernel, density, se
     assert len(packed.rows) == packed.blocks.shape[1] * lists
 
 
-@pytest.mark.parametrize("lists", [2, 4])
-def test_lists_of_a_block_are_almost_equally_long(lists):
-    """Rows stand in the order of their taps: padding is a few percent."""
+@pytest.mark.parametrize("lists, most", [(4, 1.04), (2, 1.05)])
+def test_lists_of_a_block_are_almost_equally_long(lists, most):
+    """Rows stand in the order of their taps: padding is a few percent, of pairs of taps half a tap more."""
     rng = np.random.default_rng(1)
     w = (rng.standard_normal((256, 1024, 1, 1)) * (rng.random((256, 1024, 1, 1)) < 0.1)).astype(np.float32)
     problem = ConvProblem(1, 1024, 14, 14, w)
     packed = pack_sparse(problem, Variant(1, 4, 128, lists=lists), Planar(1, 1024, 14, 14, 15, 15, 0), 1)
     taps = packed.blocks[:, :, 2].sum()
-    assert problem.nonzeros <= taps < 1.05 * problem.nonzeros
+    assert problem.nonzeros <= taps < most * problem.nonzeros
     assert packed.unit == 8
 
 
-@pytest.mark.parametrize("text", ["1x4", "8x3/64", "2x7/13s", "4*1x7/23s", "2*1x6"])
+@pytest.mark.parametrize("text", ["1x4", "8x3/64", "2x7/13s", "4*1x7/23s", "4*1x3", "2*1x6"])
 def test_variants_as_text(text):
     assert str(parse_variant(text)) == text

@@ -50,7 +50,7 @@ class Costs:
 
 
 # Fitted on a Zen 5 core: 48 KiB first cache, two loads and two multiply-adds of 512 bits per cycle.
-WIDE = Costs(56 << 10, 0.5, 2.3, 0.8, 3.7, 5.0, 5.0, 20.0, 24.0, 2.0)
+WIDE = Costs(56 << 10, 0.5, 2.3, 0.8, 3.68, 5.0, 5.0, 20.0, 24.0, 2.0)
 # Fitted on a Zen 3 core: as many of 256 bits, half of a cache line, which shifted panels write one by one.
 NARROW = Costs(32 << 10, 0.7, 2.3, 0.7, 4.6, 2.6, 16.0, 60.0, 8.0, 4.0)
 
@@ -148,8 +148,9 @@ def tap_cycles(problem: ConvProblem, variant: Variant, taps: float, target: Targ
     across = problem.misaligned and not variant.shifted
     close, distant = (cost.near_across, cost.far_across) if across else (cost.near, cost.far)
     load = close + (distant - close) * far
-    copied = problem.strides[1] * problem.C * count * shifts(problem).channel_vectors(nv)
-    copies = cost.copy * copied if variant.shifted else 0.0
+    copies = 0.0
+    if variant.shifted:
+        copies = cost.copy * problem.strides[1] * problem.C * count * shifts(problem).channel_vectors(nv)
     multiply = taps * vectors * mr / 2 / PEAK
     loads = taps * (vectors * load + count * (mr + 1) * cost.near)
     spill = problem.K * vectors * 2.0 * (segments - 1)

@@ -294,18 +294,20 @@ class Walk:
     def load(self, row: Expr, masks: dict[int, Expr]) -> list[list[Expr]]:
         """The inputs of each tap of one row of the window, of each vector of windows."""
         b, columns, stride = self.b, self.windows.columns, self.windows.strides[1]
-        own = 1 if stride == 2 else stride
         if stride == 2 and not masks and columns[-1] <= 3 and self.windows.side == 1 and not self.in_parts:
             return [self.load_pairs(row)]
+        own = 1 if stride == 2 else stride
         vectors = {o: b.load_strided(row + 4 * o, own, masks.get(o), self.outside) for o in self.offsets()}
         if stride != 2:
             return [[vectors[o] for o in columns]]
         if self.windows.side > 1 and not self.in_parts:
             return self.side_by_side(list(vectors.values()))
 
+        order = self.every_second()
+
         def tap(column: int, v: int) -> Expr:
             at, odd = column - column % 2 + 2 * b.lanes * v, column % 2
-            return b.shuffle(vectors[at], vectors[at + b.lanes], [odd + i for i in self.every_second()])
+            return b.shuffle(vectors[at], vectors[at + b.lanes], [odd + i for i in order])
 
         return [[tap(column, v) for column in columns] for v in range(self.windows.side)]
 
